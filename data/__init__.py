@@ -1,0 +1,1 @@
+"""Sources of images, long-tailed splits, and batches of pixels on the device."""

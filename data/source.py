@@ -1,0 +1,160 @@
+"""What a dataset is: named images, their labels, and the subsets that its publisher made."""
+
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from utils.errors import UserError
+
+# What Pillow raises on broken, truncated, unreadable and absurdly large files.
+_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images by index, with labels and the publisher's subsets.
+
+    name: the dataset's name as figures show it.
+    class_names: C names; their order is the class numbering.
+    image_names: n unique, stable names, '/'-separated, relative to `root` where there is one.
+    labels: (n,) int64 class indices, or (n, C) uint8 multi-hot rows. Images of unknown classes
+        (subset 'open') have label -1, or a row of zeros.
+    subsets: subset name -> sorted int64 image indices. Either 'all', or 'train' and perhaps
+        'test', or 'train', 'query' and 'database'; 'val' and 'open' may join any of these.
+    root: the folder of the image files, or None where `arrays` holds the pixels.
+    arrays: (n, H, W, 3) uint8 pixels held in memory, or None.
+    """
+
+    name: str
+    class_names: list[str]
+    image_names: list[str]
+    labels: np.ndarray
+    subsets: dict[str, np.ndarray]
+    root: Path | None = None
+    arrays: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.image_names):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.image_names)} images")
+        if len(set(self.image_names)) != len(self.image_names):
+            raise ValueError("image names must be unique")
+        if (self.root is None) == (self.arrays is None):
+            raise ValueError("a source has either a root or arrays")
+
+    def __len__(self) -> int:
+        return len(self.image_names)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of known classes."""
+        return len(self.class_names)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.labels.ndim == 2
+
+    def membership(self) -> np.ndarray:
+        """Return (n, C) bool: which image has which label; open images have none."""
+        if self.multi_label:
+            return self.labels.astype(bool)
+        return self.labels[:, None] == np.arange(self.num_classes)
+
+    def class_indices(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Return, for each of the C classes, those of `indices` that have its label, in order."""
+        classes, positions = np.nonzero(self.membership()[indices].T)
+        ends = np.cumsum(np.bincount(classes, minlength=self.num_classes))
+        return np.split(np.asarray(indices)[positions], ends[:-1])
+
+    def class_counts(self, indices: np.ndarray) -> np.ndarray:
+        """Return (C,) int64: how many of `indices` have each label."""
+        return self.membership()[indices].sum(0, dtype=np.int64)
+
+    def path(self, index: int) -> Path:
+        """Return the file of an image of a source that has a root."""
+        if self.root is None:
+            raise ValueError(f"{self.name} holds its images in memory")
+        return self.root / self.image_names[index]
+
+    def read(self, index: int) -> Image.Image:
+        """Return one image in RGB.
+
+        Raises:
+            UserError: the file is missing or cannot be decoded; names its full path.
+        """
+        if self.arrays is not None:
+            return Image.fromarray(self.arrays[index])
+        path = self.path(index)
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except _READ_ERRORS as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"image {path} cannot be read ({reason}); restore or remove the file"
+            ) from error
+
+
+def join_subsets(source: Source) -> Source:
+    """Return the source with all its subsets but 'open' joined into one, 'all'.
+
+    For protocols that draw their queries from a dataset's training and test images alike.
+    """
+    known = [indices for name, indices in source.subsets.items() if name != "open"]
+    subsets = {"all": np.unique(np.concatenate(known))}
+    if "open" in source.subsets:
+        subsets["open"] = source.subsets["open"]
+    return replace(source, subsets=subsets)
+
+
+def find_root(data_root: str | Path | None, folder: str, expected: str) -> Path:
+    """Return the existing folder `data_root`/`folder`.
+
+    Raises:
+        UserError: no data root is set, or there is no such folder; names the `expected` layout.
+    """
+    remedy = (
+        f"expected {expected}; set training_opt.data_root or the environment variable LTH_DATA_ROOT"
+    )
+    if data_root is None or str(data_root) == "":
+        raise UserError(f"no data root is set: {remedy}")
+    root = Path(data_root).expanduser() / folder
+    if not root.is_dir():
+        raise UserError(f"data folder {root} does not exist: {remedy}")
+    return root
+
+
+def load_source(
+    def_file: str | Path, data_root: str | Path | None, params: Mapping[str, Any] | None = None
+) -> Source:
+    """Return what `create_source(data_root, **params)` of a Python file makes.
+
+    Raises:
+        UserError: the file is missing, has no `create_source`, or does not know a parameter;
+            and whatever the source itself raises.
+    """
+    path = Path(def_file)
+    if not path.is_file():
+        raise UserError(f"source file {path} does not exist; give one such as ./data/digits.py")
+    spec = importlib.util.spec_from_file_location(f"source_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"source file {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    create = getattr(module, "create_source", None)
+    if create is None:
+        raise UserError(f"source file {path} has no function create_source(data_root, **params)")
+    try:
+        inspect.signature(create).bind(data_root, **(params or {}))
+    except TypeError as error:
+        known = list(inspect.signature(create).parameters)[1:]
+        raise UserError(
+            f"source file {path}: {error}; its parameters are {', '.join(known) or 'none'}"
+        ) from error
+    return create(data_root, **(params or {}))

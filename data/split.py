@@ -1,0 +1,390 @@
+"""Splits: which images are trained on, asked with, and searched, and their written form.
+
+Every kind of draw has a random stream of its own, [seed, purpose], so that changing how many
+validation queries there are, say, leaves the training set as it was.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.long_tail import class_sizes, published_mu
+from data.source import Source
+from utils.atomic_file import write_json
+from utils.errors import UserError
+
+Digests = Callable[[np.ndarray], list[bytes]]
+
+_RANKS, _TRAIN, _QUERY, _VALIDATION, _OPEN = range(5)
+_ROLES = ("train", "validation", "query", "database", "open_query")
+_EMPTY = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The roles of a source's images; each role is a sorted int64 array of image indices.
+
+    Validation queries may be members of `database`, never of `train`: the final evaluation's
+    database keeps every image, and who validates takes them out for that while.
+
+    class_counts: (C,) int64 images a class of the training set, before any validation share is
+        held out of it.
+    imbalance_factor, mu: of a drawn long tail, else None.
+    protocol: a short name to print with figures.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    query: np.ndarray
+    database: np.ndarray
+    open_query: np.ndarray
+    class_counts: np.ndarray
+    imbalance_factor: float | None
+    mu: float | None
+    protocol: str
+    seed: int
+
+
+def make_split(
+    source: Source,
+    *,
+    imbalance_factor: float | None = None,
+    n_max: int | None = None,
+    mu: float | None = None,
+    seed: int = 0,
+    queries_per_class: int | None = None,
+    validation_per_class: int = 10,
+    digests: Digests | None = None,
+) -> Split:
+    """Draw a split of a source.
+
+    Queries are the subset 'test' or 'query'; a source without one gives `queries_per_class`
+    drawn images a class (by default 20 % of the class, at most 30).
+    The database is the subset 'database', else every image of 'train' (or 'all') that is not a
+    drawn query.
+    The training set is the subset 'train' (or 'all' without the queries) as it is; with an
+    imbalance factor it is drawn from the database, with the class sizes of
+    `data.long_tail.class_sizes` (n_max by default the size of the smallest class).
+    Validation queries are the subset 'val', else up to `validation_per_class` images a class of
+    the database that are not trained on; a class without such images has none. Only when no
+    class has any are they held out of the training set: at most 20 % of a class.
+    Multi-label sources draw over all images instead, with per-class numbers times C.
+
+    digests: gives the content digests of images by index. Needed where 'database' holds copies
+        of the training files, to know which of its images are trained on.
+
+    Raises:
+        UserError: a class has too few images for what is asked, the imbalance factor is out of
+            range, queries are to be drawn though the source has them, or a long tail is asked
+            of a multi-label source.
+        ValueError: digests are needed and not given.
+    """
+    query = _query(source, queries_per_class, seed)
+    database = _database(source, query)
+    if imbalance_factor is None:
+        if n_max is not None or mu is not None:
+            raise UserError("n_max and mu need an imbalance_factor; set it (1 means balanced)")
+        train = np.setdiff1d(_pool(source), query)
+    else:
+        if source.multi_label:
+            raise UserError(
+                f"imbalance_factor {imbalance_factor} with the multi-label dataset {source.name};"
+                " leave it None, since images of several classes have no class rank"
+            )
+        smallest = int(source.class_counts(database).min())
+        n_max = smallest if n_max is None else n_max
+        if mu is None:
+            mu = published_mu(source.num_classes, n_max, imbalance_factor)
+        sizes = class_sizes(source.num_classes, n_max, imbalance_factor, mu)
+        train = _long_tail(source, database, sizes, seed)
+    class_counts = source.class_counts(train)
+    validation = _validation(source, train, database, validation_per_class, seed, digests)
+    return Split(
+        train=np.setdiff1d(train, validation),
+        validation=validation,
+        query=query,
+        database=database,
+        open_query=source.subsets.get("open", _EMPTY),
+        class_counts=class_counts,
+        imbalance_factor=imbalance_factor,
+        mu=mu,
+        protocol=_protocol(source, query, imbalance_factor, n_max),
+        seed=seed,
+    )
+
+
+def hold_out_classes(source: Source, open_classes: int | Sequence[str], seed: int) -> Source:
+    """Return the source with some classes made unknown.
+
+    Their query images ('test' or 'query'; all of their images where the source has neither)
+    become the subset 'open' with label -1; their other images leave every subset. The remaining
+    classes keep their order and are numbered anew.
+
+    open_classes: how many classes, drawn from the seed, or their names.
+
+    Raises:
+        UserError: an unknown class name, fewer than two classes left, or a multi-label source.
+    """
+    if source.multi_label:
+        raise UserError(f"open_classes with the multi-label dataset {source.name} is not possible")
+    held = _held_classes(source, open_classes, seed)
+    if not held.any():
+        return source
+    kept_label = np.append(np.cumsum(~held) - 1, -1)  # the last entry is for label -1
+    kept_label[:-1][held] = -1
+    is_held = np.append(held, False)[source.labels]
+
+    asked = next((name for name in ("query", "test", "all") if name in source.subsets), None)
+    if asked is None:
+        raise UserError(f"open_classes needs query images; {source.name} has only 'train'")
+    unknown = source.subsets[asked][is_held[source.subsets[asked]]]
+    subsets = {name: ids[~is_held[ids]] for name, ids in source.subsets.items()}
+    subsets["open"] = np.union1d(subsets.get("open", _EMPTY), unknown)
+    return replace(
+        source,
+        class_names=[n for n, out in zip(source.class_names, held, strict=True) if not out],
+        labels=kept_label[source.labels],
+        subsets=subsets,
+    )
+
+
+def manifest(source: Source, split: Split) -> dict[str, Any]:
+    """Return all that names a split, ready for JSON.
+
+    Class sizes stand by rank (1 = largest); train and validation, and queries where they were
+    drawn, as image names; each role with its count and a SHA-256 of its names and labels.
+    """
+    order = np.argsort(-split.class_counts, kind="stable")
+    drawn = _given_query(source) is None
+    roles = {role: getattr(split, role) for role in _ROLES}
+    value: dict[str, Any] = {
+        "dataset": source.name,
+        "protocol": split.protocol,
+        "imbalance_factor": split.imbalance_factor,
+        "mu": split.mu,
+        "n_max": int(split.class_counts.max()),
+        "seed": split.seed,
+        "classes": [
+            {"rank": rank, "name": source.class_names[c], "size": int(split.class_counts[c])}
+            for rank, c in enumerate(order, start=1)
+        ],
+        "roles": {
+            role: {"count": len(indices), "sha256": _role_digest(source, indices)}
+            for role, indices in roles.items()
+        },
+        "train": _names(source, split.train),
+        "validation": _names(source, split.validation),
+        "query": _names(source, split.query) if drawn else None,
+    }
+    return value | {"digest": digest(value)}
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256, in hex, of the names and labels of every role of a manifest."""
+    roles = {role: manifest["roles"][role]["sha256"] for role in _ROLES}
+    return hashlib.sha256(json.dumps(roles, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(path: str | Path, source: Source, split: Split) -> dict[str, Any]:
+    """Write the manifest of a split as JSON and return it."""
+    value = manifest(source, split)
+    write_json(path, value)
+    return value
+
+
+def read_split(path: str | Path, source: Source) -> Split:
+    """Return exactly the split that `write_manifest` wrote.
+
+    Raises:
+        UserError: the file is missing or not a manifest, names images that the source lacks, or
+            its digest does not fit what is rebuilt (other images or labels, or edited by hand).
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        sizes = {row["name"]: int(row["size"]) for row in value["classes"]}
+        recorded = value["digest"]
+        train = _indices(source, value["train"], path)
+        validation = _indices(source, value["validation"], path)
+        query = _given_query(source)
+        if query is None:
+            query = _indices(source, value["query"] or [], path)
+        split = Split(
+            train=train,
+            validation=validation,
+            query=query,
+            database=_database(source, query),
+            open_query=source.subsets.get("open", _EMPTY),
+            class_counts=np.array([sizes.get(n, 0) for n in source.class_names], dtype=np.int64),
+            imbalance_factor=value["imbalance_factor"],
+            mu=value["mu"],
+            protocol=value["protocol"],
+            seed=value["seed"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"split file {path} is not a manifest ({type(error).__name__}: {error});"
+            " write one with python -m data.long_tail --out"
+        ) from error
+    rebuilt = manifest(source, split)
+    if rebuilt != value:
+        raise UserError(
+            f"split file {path} (digest {str(recorded)[:12]}) does not fit dataset {source.name}"
+            f" (digest {rebuilt['digest'][:12]}): its images, labels or the file were changed;"
+            " use the dataset it was made from or make a new split"
+        )
+    return split
+
+
+def _given_query(source: Source) -> np.ndarray | None:
+    return source.subsets.get("query", source.subsets.get("test"))
+
+
+def _pool(source: Source) -> np.ndarray:
+    return source.subsets["train"] if "train" in source.subsets else source.subsets["all"]
+
+
+def _database(source: Source, query: np.ndarray) -> np.ndarray:
+    if "database" in source.subsets:
+        return source.subsets["database"]
+    return np.setdiff1d(_pool(source), query)
+
+
+def _query(source: Source, per_class: int | None, seed: int) -> np.ndarray:
+    given = _given_query(source)
+    if given is not None:
+        if per_class is not None:
+            raise UserError(
+                f"queries_per_class is {per_class} but {source.name} has its own queries; leave"
+                " it None, or join the subsets (join: True in the source's params)"
+            )
+        return given
+    groups = _groups(source, _pool(source))
+    factor = source.num_classes if source.multi_label else 1
+    if per_class is None:
+        counts = [min(30 * factor, max(len(group) // 5, 1)) for group in groups]
+    else:
+        counts = [per_class * factor] * len(groups)
+    for c, (group, count) in enumerate(zip(groups, counts, strict=True)):
+        if count >= len(group):
+            what = source.name if source.multi_label else f"class {source.class_names[c]!r}"
+            raise UserError(
+                f"{count} queries are to be drawn from the {len(group)} images of {what};"
+                " lower queries_per_class or add images"
+            )
+    return _draw(groups, counts, [seed, _QUERY])
+
+
+def _groups(source: Source, indices: np.ndarray) -> list[np.ndarray]:
+    """What is drawn from: each class by itself, or all images where they have several labels."""
+    return [indices] if source.multi_label else source.class_indices(indices)
+
+
+def _draw(groups: list[np.ndarray], counts: Iterable[int], stream: list[int]) -> np.ndarray:
+    """Draw counts[g] images of each group, sorted.
+
+    The draw permutes whole groups, so that asking for fewer gives a subset of asking for more.
+    """
+    rng = np.random.default_rng(stream)
+    drawn = [rng.permutation(group)[:count] for group, count in zip(groups, counts, strict=True)]
+    return np.sort(np.concatenate([_EMPTY, *drawn]))
+
+
+def _long_tail(
+    source: Source, pool: np.ndarray, sizes_by_rank: np.ndarray, seed: int
+) -> np.ndarray:
+    ranks = np.random.default_rng([seed, _RANKS]).permutation(source.num_classes)
+    sizes = sizes_by_rank[ranks]
+    available = source.class_counts(pool)
+    short = np.flatnonzero(available < sizes)
+    if len(short):
+        c = short[0]
+        raise UserError(
+            f"class {source.class_names[c]!r} has {available[c]} images but its rank asks for"
+            f" {sizes[c]}; set n_max to at most {available.min()}, the smallest class, or leave"
+            " imbalance_factor None to train on the images as they are"
+        )
+    return _draw(source.class_indices(pool), sizes, [seed, _TRAIN])
+
+
+def _validation(
+    source: Source,
+    train: np.ndarray,
+    database: np.ndarray,
+    per_class: int,
+    seed: int,
+    digests: Digests | None,
+) -> np.ndarray:
+    if per_class == 0:
+        return _EMPTY
+    if "val" in source.subsets:
+        return source.subsets["val"]
+    outside = np.setdiff1d(database, train)
+    if digests is not None:
+        trained = set(digests(train))
+        outside = outside[[content not in trained for content in digests(outside)]]
+    elif not np.isin(train, database).any():
+        raise ValueError("train and database share no image: pass digests to find its copies")
+    per_group = per_class * (source.num_classes if source.multi_label else 1)
+    groups = _groups(source, outside)
+    if len(outside):
+        counts = [per_group] * len(groups)
+    else:
+        groups = _groups(source, train)
+        counts = [min(per_group, len(group) // 5) for group in groups]
+    return _draw(groups, counts, [seed, _VALIDATION])
+
+
+def _protocol(
+    source: Source, query: np.ndarray, imbalance_factor: float | None, n_max: int | None
+) -> str:
+    train = "as given" if imbalance_factor is None else f"IF {imbalance_factor:g} n_max {n_max}"
+    drawn = "given" if _given_query(source) is not None else "drawn"
+    return f"train {train}; {len(query)} {drawn} queries"
+
+
+def _held_classes(source: Source, open_classes: int | Sequence[str], seed: int) -> np.ndarray:
+    """Return (C,) bool: which classes become unknown."""
+    held = np.zeros(source.num_classes, dtype=bool)
+    if isinstance(open_classes, int):
+        order = np.random.default_rng([seed, _OPEN]).permutation(source.num_classes)
+        held[order[: max(open_classes, 0)]] = True
+    else:
+        for name in [open_classes] if isinstance(open_classes, str) else open_classes:
+            if name not in source.class_names:
+                raise UserError(f"open class {name!r} is not a class of {source.name}")
+            held[source.class_names.index(name)] = True
+    if held.any() and (~held).sum() < 2:
+        raise UserError(
+            f"{held.sum()} open classes of {source.num_classes}; at least 2 classes must stay known"
+        )
+    return held
+
+
+def _names(source: Source, indices: np.ndarray) -> list[str]:
+    return [source.image_names[index] for index in indices]
+
+
+def _indices(source: Source, names: list[str], path: str | Path) -> np.ndarray:
+    index_of = {name: index for index, name in enumerate(source.image_names)}
+    unknown = [name for name in names if name not in index_of]
+    if unknown:
+        raise UserError(
+            f"split file {path} names {len(unknown)} images that {source.name} lacks, first"
+            f" {unknown[0]!r}; use the dataset it was made from or make a new split"
+        )
+    return np.array(sorted(index_of[name] for name in names), dtype=np.int64)
+
+
+def _role_digest(source: Source, indices: np.ndarray) -> str:
+    """Hash names and labels, sorted by name so that the source's order does not count."""
+    membership = source.membership()[indices]
+    lines = []
+    for index, row in zip(indices, membership, strict=True):
+        labels = sorted(source.class_names[c] for c in np.flatnonzero(row))
+        lines.append(json.dumps([source.image_names[index], labels]))
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
