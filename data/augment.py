@@ -129,10 +129,7 @@ def _resize_weights(start: Tensor, length: Tensor, old: int, new: int, mode: str
     pixels = torch.arange(old, device=device)[None, None, :]
     centres = start[:, None, None] + (targets + 0.5) * scale
     distance = ((pixels + 0.5 - centres) / scale.clamp(min=1)).abs()
-    if mode == "bicubic":
-        weights = _keys_kernel(distance)
-    else:
-        weights = (1 - distance).clamp_(min=0)
+    weights = _keys_kernel(distance) if mode == "bicubic" else (1 - distance).clamp_(min=0)
     inside = (pixels >= start[:, None, None]) & (pixels < (start + length)[:, None, None])
     weights = weights * inside
     return weights / weights.sum(2, keepdim=True)

@@ -11,7 +11,7 @@ from utils.errors import UserError
 
 # (classes, largest class) -> {imbalance factor: exponent}: Table 1 of LTHNet (Chen et al.,
 # SIGIR 2021), for CIFAR-100 and ImageNet100.
-_PUBLISHED_MU = {
+_PUBLISHED_MU: dict[tuple[int, int], dict[float, float]] = {
     (100, 500): {50: 0.83, 100: 0.99},
     (100, 1300): {50: 0.845, 100: 0.99},
 }
