@@ -1,11 +1,7 @@
 """What a dataset is: named images, their labels, and the subsets that its publisher made."""
 
-import importlib.util
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -128,33 +124,3 @@ def find_root(data_root: str | Path | None, folder: str, expected: str) -> Path:
     if not root.is_dir():
         raise UserError(f"data folder {root} does not exist: {remedy}")
     return root
-
-
-def load_source(
-    def_file: str | Path, data_root: str | Path | None, params: Mapping[str, Any] | None = None
-) -> Source:
-    """Return what `create_source(data_root, **params)` of a Python file makes.
-
-    Raises:
-        UserError: the file is missing, has no `create_source`, or does not know a parameter;
-            and whatever the source itself raises.
-    """
-    path = Path(def_file)
-    if not path.is_file():
-        raise UserError(f"source file {path} does not exist; give one such as ./data/digits.py")
-    spec = importlib.util.spec_from_file_location(f"source_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"source file {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    create = getattr(module, "create_source", None)
-    if create is None:
-        raise UserError(f"source file {path} has no function create_source(data_root, **params)")
-    try:
-        inspect.signature(create).bind(data_root, **(params or {}))
-    except TypeError as error:
-        known = list(inspect.signature(create).parameters)[1:]
-        raise UserError(
-            f"source file {path}: {error}; its parameters are {', '.join(known) or 'none'}"
-        ) from error
-    return create(data_root, **(params or {}))

@@ -6,6 +6,7 @@ validation queries there are, say, leaves the training set as it was.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,8 +76,9 @@ def make_split(
     class has any are they held out of the training set: at most 20 % of a class.
     Multi-label sources draw over all images instead, with per-class numbers times C.
 
-    digests: gives the content digests of images by index. Needed where 'database' holds copies
-        of the training files, to know which of its images are trained on.
+    digests: gives the content digests of images by index, so that no validation query is a copy
+        of an image that is trained on. Needed where 'database' holds copies of the training
+        files.
 
     Raises:
         UserError: a class has too few images for what is asked, the imbalance factor is out of
@@ -334,9 +336,18 @@ def _validation(
     if len(outside):
         counts = [per_group] * len(groups)
     else:
-        groups = _groups(source, train)
+        groups = _groups(source, _without_copies(train, digests))
         counts = [min(per_group, len(group) // 5) for group in groups]
     return _draw(groups, counts, [seed, _VALIDATION])
+
+
+def _without_copies(indices: np.ndarray, digests: Digests | None) -> np.ndarray:
+    """Return the images whose content no other of them has."""
+    if digests is None:
+        return indices
+    contents = digests(indices)
+    times = Counter(contents)
+    return indices[[times[content] == 1 for content in contents]]
 
 
 def _protocol(

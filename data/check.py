@@ -1,0 +1,122 @@
+"""What `--check_data` reports: counts, unreadable files, labels, overlap. Trains nothing."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from data.content import hash_bytes
+from data.leakage import describe_leaks, find_leaks
+from data.source import Source
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class SubsetSummary:
+    """Counts of one subset; images a class as (smallest, median, largest)."""
+
+    name: str
+    images: int
+    per_class: tuple[int, float, int]
+    labels_per_image: tuple[int, float, int] | None  # of multi-label sources
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What was found in a source.
+
+    unreadable: the message of every image that cannot be decoded.
+    overlap: (query, training or database image) names with equal pixels.
+    """
+
+    name: str
+    num_classes: int
+    subsets: list[SubsetSummary]
+    unreadable: list[str]
+    overlap: list[tuple[str, str]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every image can be read and no query is a training or database image."""
+        return not self.unreadable and not self.overlap
+
+    def lines(self) -> list[str]:
+        """Return the report for printing."""
+        lines = [f"{self.name}: {self.num_classes} classes"]
+        for subset in self.subsets:
+            line = f"  {subset.name}: {subset.images} images"
+            if subset.name != "open":
+                line += ", a class {} to {}, median {:g}".format(*_spread(subset.per_class))
+            if subset.labels_per_image:
+                line += ", labels an image {} to {}, median {:g}".format(
+                    *_spread(subset.labels_per_image)
+                )
+            lines.append(line)
+        lines.append(f"  unreadable images: {len(self.unreadable)}")
+        lines += [f"    {message}" for message in self.unreadable]
+        lines.append(f"  {describe_leaks(self.overlap)}" if self.overlap else "  no overlap")
+        return lines
+
+
+def check_source(source: Source) -> SourceReport:
+    """Decode every image of a source and report on it; broken images are listed, not raised."""
+    digests, unreadable = _decode_all(source)
+    names = source.subsets.keys()
+    queries = _readable(source, digests, names & {"test", "query", "open"})
+    others = _readable(source, digests, names & {"train", "database"})
+    return SourceReport(
+        name=source.name,
+        num_classes=source.num_classes,
+        subsets=[_summary(source, name, indices) for name, indices in source.subsets.items()],
+        unreadable=unreadable,
+        overlap=find_leaks(
+            [source.image_names[i] for i in queries],
+            [digests[i] for i in queries],
+            [source.image_names[i] for i in others],
+            [digests[i] for i in others],
+        ),
+    )
+
+
+def _decode_all(source: Source) -> tuple[dict[int, bytes], list[str]]:
+    """Return the pixel digest of each readable image, and a message for each other."""
+
+    def decode(index: int) -> bytes | str:
+        try:
+            image = source.read(index)
+        except UserError as error:
+            return str(error)
+        return hash_bytes(repr(image.size).encode() + image.tobytes())
+
+    used = np.unique(np.concatenate(list(source.subsets.values()))).tolist()
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(pool.map(decode, used), "checking images", len(used), disable=len(used) < 1000)
+        found = dict(zip(used, bar, strict=True))
+    digests = {index: value for index, value in found.items() if isinstance(value, bytes)}
+    return digests, [value for value in found.values() if isinstance(value, str)]
+
+
+def _readable(source: Source, digests: dict[int, bytes], subsets: set[str]) -> list[int]:
+    indices = {int(index) for name in subsets for index in source.subsets[name]}
+    return sorted(indices & digests.keys())
+
+
+def _summary(source: Source, name: str, indices: np.ndarray) -> SubsetSummary:
+    membership = source.membership()[indices]
+    return SubsetSummary(
+        name=name,
+        images=len(indices),
+        per_class=_statistics(membership.sum(0)),
+        labels_per_image=_statistics(membership.sum(1)) if source.multi_label else None,
+    )
+
+
+def _statistics(counts: np.ndarray) -> tuple[int, float, int]:
+    return int(counts.min()), float(np.median(counts)), int(counts.max())
+
+
+def _spread(statistics: tuple[int, float, int]) -> tuple[int, int, float]:
+    """Reorder (smallest, median, largest) as it is read aloud: from, to, median."""
+    smallest, median, largest = statistics
+    return smallest, largest, median
