@@ -1,0 +1,233 @@
+"""Images named by list files: `path label`, `path 0 1 0 ...`, or names and labels side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from data.source import Source, find_root, join_subsets
+from utils.errors import UserError
+
+ListFile = str | Sequence[str]
+
+LAYOUT = "list files with one image a line, 'path label' or 'path 0 1 0 ...'"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One image of a list; `labels` is a class index, or one 0 or 1 a class, or empty."""
+
+    path: str
+    labels: tuple[int, ...]
+    place: str  # file and line, for messages
+
+
+def create_source(
+    data_root: str | Path | None,
+    train: ListFile,
+    test: ListFile | None = None,
+    query: ListFile | None = None,
+    database: ListFile | None = None,
+    val: ListFile | None = None,
+    open: ListFile | None = None,
+    image_folder: str = "",
+    class_names: str | None = None,
+    name: str | None = None,
+    join: bool = False,
+) -> Source:
+    """Return the images that list files name.
+
+    A list is a path (relative to `data_root`, or absolute), or a pair of paths: image names and,
+    line by line, their labels. The first line decides the format: one whole number after the
+    image's path is its class, several are a column a label. Image paths are relative to
+    `data_root`/`image_folder`. An image that stands in several lists is one image, in several
+    subsets.
+
+    train, test or query, database, val, open: the subsets. In `open` (unknown classes) labels
+        may be absent and are not used.
+    class_names: a file with one name a line; by default the classes are named by number.
+    join: join all but 'open' into one subset 'all', to draw queries from.
+
+    Raises:
+        UserError: a missing file, a malformed or contradicting line (names file and line), a
+            class without training images, or a first image that does not exist.
+    """
+    root = find_root(data_root, "", LAYOUT)
+    if test is not None and query is not None:
+        raise UserError("both test and query lists are given; they mean the same, give one")
+    if database is not None and test is None and query is None:
+        raise UserError("a database list is given without a query list; give query too")
+    asked = test if query is None else query
+    files = {
+        "train": train,
+        ("test" if database is None else "query"): asked,
+        "database": database,
+        "val": val,
+        "open": open,
+    }
+    image_root = root / image_folder
+    rows = {
+        subset: _read_list(root, image_root, file, unlabelled=subset == "open")
+        for subset, file in files.items()
+        if file is not None
+    }
+    classes = _class_names(root, class_names, rows)
+    names, labels, subsets = _merge(rows, classes)
+    source = Source(
+        name=name or root.resolve().name,
+        class_names=classes,
+        image_names=names,
+        labels=labels,
+        subsets=subsets,
+        root=image_root,
+    )
+    _check_classes(source, rows["train"])
+    return join_subsets(source) if join else source
+
+
+def _read_list(root: Path, image_root: Path, file: ListFile, unlabelled: bool) -> list[_Row]:
+    if isinstance(file, str):
+        rows = _rows(_lines(root / file), root / file, unlabelled)
+    else:
+        rows = _paired_rows(root, file)
+    if not rows:
+        raise UserError(f"list file {_shown(root, file)} is empty; expected {LAYOUT}")
+    first = image_root / rows[0].path
+    if not first.is_file():
+        raise UserError(
+            f"{rows[0].place}: image {first} does not exist; set image_folder to the folder that"
+            " the list's paths start from"
+        )
+    return [_Row(row.path, (), row.place) for row in rows] if unlabelled else rows
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return (line number, stripped line) of all lines that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"list file {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"list file {path} is not UTF-8 text; expected {LAYOUT}") from error
+    stripped = enumerate((line.strip() for line in text.splitlines()), start=1)
+    return [(number, line) for number, line in stripped if line]
+
+
+def _rows(lines: list[tuple[int, str]], file: Path, unlabelled: bool) -> list[_Row]:
+    columns = _label_columns(lines[0][1]) if lines else 0
+    if lines and columns == 0 and not unlabelled:
+        raise UserError(f"{file}, line {lines[0][0]}: {lines[0][1]!r} has no label; {LAYOUT}")
+    rows = []
+    for number, line in lines:
+        place = f"{file}, line {number}"
+        path, *labels = line.rsplit(None, columns) if columns else [line]
+        if len(labels) != columns:
+            raise UserError(
+                f"{place}: {len(labels)} labels where the first line has {columns}: {line!r}"
+            )
+        rows.append(_Row(PurePosixPath(path).as_posix(), _numbers(labels, place), place))
+    return rows
+
+
+def _paired_rows(root: Path, files: Sequence[str]) -> list[_Row]:
+    if len(files) != 2:
+        raise UserError(f"{len(files)} list files {list(files)}; expected a pair: names, labels")
+    names, labels = (_lines(root / file) for file in files)
+    if len(names) != len(labels):
+        raise UserError(
+            f"list file {root / files[0]} has {len(names)} images but {root / files[1]} has"
+            f" {len(labels)} lines of labels; expected as many"
+        )
+    rows = []
+    for (_, path), (number, line) in zip(names, labels, strict=True):
+        place = f"{root / files[1]}, line {number}"
+        rows.append(_Row(PurePosixPath(path).as_posix(), _numbers(line.split(), place), place))
+    return rows
+
+
+def _label_columns(line: str) -> int:
+    """Return how many whole numbers end the line, the path not counted."""
+    columns = 0
+    for word in reversed(line.split()[1:]):
+        if not word.lstrip("-").isdigit():
+            break
+        columns += 1
+    return columns
+
+
+def _numbers(words: Sequence[str], place: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(word) for word in words)
+    except ValueError as error:
+        raise UserError(f"{place}: labels {' '.join(words)!r} are not whole numbers") from error
+    if len(numbers) == 1 and numbers[0] < 0:
+        raise UserError(f"{place}: class {numbers[0]} is negative; classes count from 0")
+    if len(numbers) > 1 and not set(numbers) <= {0, 1}:
+        raise UserError(f"{place}: one column a label must hold 0 or 1, not {' '.join(words)!r}")
+    return numbers
+
+
+def _class_names(root: Path, file: str | None, rows: dict[str, list[_Row]]) -> list[str]:
+    labelled = [row for subset, some in rows.items() if subset != "open" for row in some]
+    columns = len(labelled[0].labels)
+    for row in labelled:
+        if len(row.labels) != columns:
+            raise UserError(
+                f"{row.place}: {len(row.labels)} labels where {labelled[0].place} has {columns};"
+                " all lists must have one format"
+            )
+    largest = max(labelled, key=lambda row: row.labels[0])
+    count = columns if columns > 1 else largest.labels[0] + 1
+    if file is None:
+        return [str(c) for c in range(count)]
+    names = [line for _, line in _lines(root / file)]
+    if len(names) < count or (columns > 1 and len(names) != count):
+        raise UserError(
+            f"class names file {root / file} has {len(names)} names but the lists"
+            f" (see {largest.place}) have {count} classes; expected one name a line"
+        )
+    return names
+
+
+def _merge(
+    rows: dict[str, list[_Row]], class_names: list[str]
+) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+    """Return image names, labels and subsets, each path being one image."""
+    index_of: dict[str, int] = {}
+    first_row: list[_Row] = []
+    subsets = {}
+    for subset, some in rows.items():
+        indices = []
+        for row in some:
+            index = index_of.setdefault(row.path, len(first_row))
+            if index == len(first_row):
+                first_row.append(row)
+            elif first_row[index].labels != row.labels:
+                raise UserError(
+                    f"{row.place}: {row.path} has other labels than in {first_row[index].place}"
+                )
+            indices.append(index)
+        subsets[subset] = np.unique(np.array(indices, dtype=np.int64))
+    return list(index_of), _labels(first_row, len(class_names)), subsets
+
+
+def _labels(rows: list[_Row], num_classes: int) -> np.ndarray:
+    if any(len(row.labels) > 1 for row in rows):
+        unknown = (0,) * num_classes
+        return np.array([row.labels or unknown for row in rows], dtype=np.uint8)
+    return np.array([row.labels[0] if row.labels else -1 for row in rows], dtype=np.int64)
+
+
+def _check_classes(source: Source, train: list[_Row]) -> None:
+    empty = np.flatnonzero(source.class_counts(source.subsets["train"]) == 0)
+    if len(empty) and not source.multi_label:
+        file = train[0].place.rpartition(", line ")[0]
+        raise UserError(
+            f"class {source.class_names[empty[0]]!r} has no training image in {file}; classes"
+            " must count from 0 without gaps, images of unknown classes belong in the open list"
+        )
+
+
+def _shown(root: Path, file: ListFile) -> str:
+    return str(root / file) if isinstance(file, str) else str(root / file[0])
