@@ -69,32 +69,26 @@ def plot_class_sizes(path: str | Path, value: dict[str, Any]) -> None:
     """Draw training images by class rank, on a log axis, over the many/medium/few regions.
 
     Raises:
-        UserError: the file's suffix is not a format that matplotlib writes.
+        UserError: matplotlib is absent, or the file's suffix is no format that it writes.
     """
-    from matplotlib.figure import Figure  # slow to import, and only the plot needs it
+    try:
+        from matplotlib.figure import Figure  # slow to import, and only the plot needs it
+    except ImportError as error:
+        raise UserError("--plot needs matplotlib; pip install matplotlib") from error
 
     sizes = [row["size"] for row in value["classes"]]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     bottom, top = max(min(sizes), 1) / 1.6, max(sizes) * 1.6
-    regions = (
-        ("many-shot", MANY_ABOVE, top, "#dcebf7"),
-        ("medium-shot", FEW_BELOW, MANY_ABOVE, "#eef3e2"),
-        ("few-shot", bottom, FEW_BELOW, "#fbe9dc"),
-    )
-    for name, low, high, colour in regions:
-        low, high = max(low, bottom), min(high, top)
-        if low < high:
-            axes.axhspan(low, high, color=colour, zorder=0)
-            middle = (low * high) ** 0.5
-            axes.text(0.985, middle, name, color="#555555", ha="right", va="center",
-                      transform=axes.get_yaxis_transform())  # fmt: skip
-    ranks = range(1, len(sizes) + 1)
-    axes.bar(ranks, sizes, width=1.0, color="#3b6ea5", alpha=0.45, zorder=1)
-    axes.step(ranks, sizes, where="mid", color="#1f4e80", linewidth=1.8, zorder=2)
     axes.set_yscale("log")
     axes.set_ylim(bottom, top)
     axes.set_xlim(0.5, len(sizes) + 0.5)
+    _draw_regions(axes, bottom, top)
+    ranks = range(1, len(sizes) + 1)
+    axes.bar(ranks, sizes, width=1.0, color="#3b6ea5", alpha=0.45)
+    axes.step(ranks, sizes, where="mid", color="#1f4e80", linewidth=1.8)
+    ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
+    axes.set_yticks([tick for tick in ticks if bottom <= tick <= top])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("class rank")
     axes.set_ylabel("training images (log scale)")
@@ -105,6 +99,20 @@ def plot_class_sizes(path: str | Path, value: dict[str, Any]) -> None:
             figure.savefig(temporary, dpi=150)
     except ValueError as error:
         raise UserError(f"plot {path}: {error}; use a name such as curve.png") from error
+
+
+def _draw_regions(axes: Any, bottom: float, top: float) -> None:
+    regions = (
+        (f"many-shot\n(> {MANY_ABOVE})", MANY_ABOVE, top, "#dcebf7"),
+        (f"medium-shot\n({FEW_BELOW}-{MANY_ABOVE})", FEW_BELOW, MANY_ABOVE, "#eef3e2"),
+        (f"few-shot\n(< {FEW_BELOW})", bottom, FEW_BELOW, "#fbe9dc"),
+    )
+    for name, low, high, colour in regions:
+        low, high = max(low, bottom), min(high, top)
+        if low < high:
+            axes.axhspan(low, high, color=colour, zorder=0)
+            place = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(1.015, (low * high) ** 0.5, name, color="#555555", **place)
 
 
 def _make(options: argparse.Namespace) -> tuple[Source, Split]:
