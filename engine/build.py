@@ -1,0 +1,203 @@
+"""Turn a config's entries into objects: every `def_file` is found, checked and called here."""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data.augment import Augmentation
+from engine.config import RunConfig
+from engine.options import NetworkOptions, TrainingOptions
+from utils.def_file import call, check_params, load_function
+from utils.errors import UserError, unknown_key
+
+
+def check_config_parts(config: RunConfig) -> None:
+    """Find every `def_file` and check every params key, before any data is touched.
+
+    Raises:
+        UserError: naming the file, the key and the nearest valid one.
+    """
+    try:
+        where = "data"
+        source = load_function(config.data.def_file, "create_source", where)
+        check_params(source, config.data.params, f"{where}.params")
+        for name, network in config.networks.items():
+            where = f"networks.{name}"
+            create = load_function(network.def_file, "create_model", where)
+            check_params(create, network.params, f"{where}.params")
+        for name, criterion in config.criterions.items():
+            where = f"criterions.{name}"
+            create = load_function(criterion.def_file, "create_loss", where)
+            check_params(create, criterion.loss_params, f"{where}.loss_params")
+        if config.hasher:
+            create = load_function(config.hasher.def_file, "create_model", "hasher")
+            check_params(create, config.hasher.params, "hasher.params")
+        _check_optimizer(config.training_opt)
+        _check_augmentation(config.training_opt.augmentation)
+    except UserError as error:
+        raise UserError(f"{config.path}: {error}") from error
+
+
+def build_networks(config: RunConfig, num_classes: int) -> nn.Sequential:
+    """Build `networks` in their order; each is told the size of what comes before it.
+
+    The library's own weights (`weights: 'default'`) are loaded here, checkpoints are not.
+    """
+    options = config.training_opt
+    supplied: dict[str, Any] = {
+        "num_classes": num_classes,
+        "code_length": options.code_length,
+        "feature_dim": options.feature_dim,
+        "image_size": options.image_size,
+        "memory_rows": config.memory.rows_per_class * num_classes,
+    }
+    networks: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, network in config.networks.items():
+        where = f"networks.{name}"
+        create = load_function(network.def_file, "create_model", where)
+        networks[name] = call(create, _with_weights(network, create, where), supplied, where)
+        supplied["in_features"] = getattr(networks[name], "out_features", None)
+    model = nn.Sequential(networks)
+    if config.memory.centroids and not hasattr(model[-1], "set_memory"):
+        raise UserError(
+            "memory.centroids is on, but the last network has no memory; "
+            "use models/meta_embedding_head.py or turn the memory off"
+        )
+    for name, network in config.networks.items():
+        if network.fix:
+            model.get_submodule(name).requires_grad_(False)
+    return model
+
+
+def _with_weights(
+    network: NetworkOptions, create: Callable[..., Any], where: str
+) -> dict[str, Any]:
+    """The network's params, with `pretrained` where the library's weights are asked for."""
+    if network.weights != "default":
+        return network.params
+    if "pretrained" not in inspect.signature(create).parameters:
+        raise UserError(f"{where}.weights is 'default', but {network.def_file} has none; use None")
+    return {**network.params, "pretrained": True}
+
+
+@dataclass
+class Criterion:
+    """A loss with its weight, and the names of the outputs that its `forward` asks for."""
+
+    loss: nn.Module
+    weight: float
+    inputs: list[str]
+
+
+def build_criterions(
+    config: RunConfig, num_classes: int, class_counts: Tensor, device: torch.device
+) -> dict[str, Criterion]:
+    """Build `criterions`; `class_counts` (C,) are the training images per class."""
+    supplied = {
+        "num_classes": num_classes,
+        "code_length": config.training_opt.code_length,
+        "class_counts": class_counts,
+    }
+    criterions = {}
+    for name, options in config.criterions.items():
+        where = f"criterions.{name}"
+        create = load_function(options.def_file, "create_loss", where)
+        loss = call(create, options.loss_params, supplied, where).to(device)
+        inputs = list(inspect.signature(loss.forward).parameters)
+        criterions[name] = Criterion(loss, options.weight, inputs)
+    return criterions
+
+
+def build_optimizer(
+    config: RunConfig, model: nn.Sequential, criterions: dict[str, Criterion]
+) -> torch.optim.Optimizer:
+    """Any optimizer of torch.optim by name, one parameter group a network or loss.
+
+    Raises:
+        UserError: if its parameters are not valid, or nothing is left to train.
+    """
+    options = config.training_opt.optimizer
+    groups: list[dict[str, Any]] = []
+    for name, network in config.networks.items():
+        parameters = [p for p in model.get_submodule(name).parameters() if p.requires_grad]
+        if parameters:
+            groups.append({"params": parameters, "name": name, **(network.optim_params or {})})
+    for name, criterion in config.criterions.items():
+        parameters = list(criterions[name].loss.parameters())
+        if parameters:
+            groups.append({"params": parameters, "name": name, **(criterion.optim_params or {})})
+    if not groups:
+        raise UserError("every network is fixed and no loss has parameters: nothing to train")
+    try:
+        return getattr(torch.optim, options["name"])(groups, **options.get("params", {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training_opt.optimizer {options}: {error}") from error
+
+
+def build_scheduler(
+    options: TrainingOptions, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Linear warm-up, then any scheduler of torch by name; both advance once a step.
+
+    Scheduler parameters that count time (T_max, step_size, milestones, T_0, total_iters) are in
+    epochs after the warm-up; T_max and total_iters default to all that remain.
+    """
+    schedulers = torch.optim.lr_scheduler
+    given = options.scheduler or {"name": "ConstantLR", "params": {"factor": 1.0}}
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    remaining = max(1, options.num_epochs * steps_per_epoch - warmup)
+    try:
+        kind = getattr(schedulers, given["name"])
+        params = _in_steps(given.get("params", {}), steps_per_epoch)
+        for name in ("T_max", "total_iters"):
+            if name in inspect.signature(kind).parameters:
+                params.setdefault(name, remaining)
+        if warmup == 0:
+            return kind(optimizer, **params)
+        rise = schedulers.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+        return schedulers.SequentialLR(optimizer, [rise, kind(optimizer, **params)], [warmup])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training_opt.scheduler {given}: {error}") from error
+
+
+def _in_steps(params: dict[str, Any], steps_per_epoch: int) -> dict[str, Any]:
+    """Convert the scheduler parameters that count epochs to steps."""
+    converted = dict(params)
+    for name in ("T_max", "step_size", "T_0", "total_iters"):
+        if name in converted:
+            converted[name] = round(converted[name] * steps_per_epoch)
+    if "milestones" in converted:
+        converted["milestones"] = [round(m * steps_per_epoch) for m in converted["milestones"]]
+    return converted
+
+
+def _check_optimizer(options: TrainingOptions) -> None:
+    """Check the names and parameter names of optimizer and scheduler."""
+    libraries: list[tuple[str, dict[str, Any] | None, Any, list[str]]] = [
+        ("optimizer", options.optimizer, torch.optim, []),
+        ("scheduler", options.scheduler, torch.optim.lr_scheduler, ["ReduceLROnPlateau"]),
+    ]
+    for key, given, library, excluded in libraries:
+        where = f"training_opt.{key}"
+        if given is None:
+            continue
+        for each in given:
+            if each not in ("name", "params"):
+                raise unknown_key(f"{where}.{each}", each, ["name", "params"])
+        names = [n for n, c in vars(library).items() if inspect.isclass(c) and n not in excluded]
+        if given.get("name") not in names:
+            raise unknown_key(f"{where}.name={given.get('name')}", str(given.get("name")), names)
+        check_params(getattr(library, given["name"]), given.get("params", {}), f"{where}.params")
+
+
+def _check_augmentation(given: dict[str, Any]) -> None:
+    """Check the keys of `training_opt.augmentation`; size and normalisation stand elsewhere."""
+    valid = set(inspect.signature(Augmentation).parameters) - {"image_size", "mean", "std"}
+    for key in given:
+        if key not in valid:
+            raise unknown_key(f"training_opt.augmentation.{key}", key, sorted(valid))

@@ -1,0 +1,138 @@
+"""The data of a run: source, split and pixels, checked before any training."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.augment import Augmentation
+from data.images import ArrayImages, FileImages, open_images
+from data.leakage import check_leakage
+from data.source import Source
+from data.split import Split, hold_out_classes, make_split, manifest, read_split
+from engine.config import RunConfig
+from utils.def_file import call, load_function
+from utils.errors import UserError
+
+DATA_ROOT_VARIABLE = "LTH_DATA_ROOT"
+logger = logging.getLogger("long_tail_hashing")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything that the engine knows about images."""
+
+    source: Source
+    split: Split
+    images: ArrayImages | FileImages
+    manifest: dict[str, Any]
+    labels: Tensor  # (n,) int64 or (n, C) uint8, on the device
+    device: torch.device
+    num_workers: int
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.source.class_names)
+
+    @property
+    def digest(self) -> str:
+        """Names the split: equal digests mean equal images, labels and roles."""
+        return self.manifest["digest"]
+
+    def batches(
+        self,
+        index_batches: Sequence[NDArray[np.int64]],
+        augmentation: Augmentation,
+        *,
+        training: bool = False,
+        seed: int = 0,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield normalised images (B, 3, S, S) and labels of each batch of indices."""
+        batches = self.images.batches(
+            index_batches,
+            augmentation,
+            training=training,
+            seed=seed,
+            device=self.device,
+            num_workers=self.num_workers,
+        )
+        for images, indices in batches:
+            if self.device.type == "cuda":  # the layout that convolutions on a GPU prefer
+                images = images.contiguous(memory_format=torch.channels_last)
+            yield images, self.labels[torch.as_tensor(indices, device=self.device)]
+
+
+def open_source(config: RunConfig) -> Source:
+    """The config's images and labels, open-set classes held out.
+
+    Raises:
+        UserError: if the data is missing or is not what the config says.
+    """
+    options, data = config.training_opt, config.data
+    create = load_function(data.def_file, "create_source", "data")
+    root = options.data_root or os.environ.get(DATA_ROOT_VARIABLE, "data")
+    source = call(create, data.params, {"data_root": root}, "data")
+    if data.open_classes:
+        source = hold_out_classes(source, data.open_classes, options.seed)
+    if options.num_classes not in (None, len(source.class_names)):
+        raise UserError(
+            f"training_opt.num_classes is {options.num_classes}, but {source.name} has "
+            f"{len(source.class_names)} known classes; correct it or leave it None"
+        )
+    return source
+
+
+def open_dataset(config: RunConfig, device: torch.device) -> Dataset:
+    """Open the source, draw or read its split, and check that no query leaks.
+
+    Raises:
+        UserError: for any mistake in the data, before anything is written.
+    """
+    options, data = config.training_opt, config.data
+    source = open_source(config)
+    images = open_images(source, data.cache_size)
+    if data.split_file:
+        split = read_split(Path(data.split_file), source)
+    else:
+        split = make_split(
+            source,
+            imbalance_factor=options.imbalance_factor,
+            n_max=data.n_max,
+            mu=data.mu,
+            seed=options.seed,
+            queries_per_class=data.queries_per_class,
+            validation_per_class=data.validation_per_class,
+            digests=images.digests,
+        )
+    check_leakage(images, source, split, data.on_leak)
+    if len(split.train) < 2:
+        raise UserError(f"{source.name} has {len(split.train)} training images, expected 2 or more")
+    return Dataset(
+        source=source,
+        split=split,
+        images=images,
+        manifest=manifest(source, split),
+        labels=torch.as_tensor(source.labels, device=device),
+        device=device,
+        num_workers=options.num_workers,
+    )
+
+
+def describe(dataset: Dataset) -> str:
+    """One line for the log: counts of every role, and the split's name."""
+    split = dataset.split
+    return (
+        f"{dataset.source.name}: {split.protocol}; train {len(split.train)}, "
+        f"validation {len(split.validation)}, query {len(split.query)}, "
+        f"database {len(split.database)}, open {len(split.open_query)}; "
+        f"{dataset.num_classes} classes of {split.class_counts.min()} to "
+        f"{split.class_counts.max()} images; split {dataset.digest[:12]}"
+    )

@@ -1,0 +1,142 @@
+"""Retrieval evaluation: on validation queries while training, on the queries at the end."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+
+from engine.encode import Encoded, encode
+from engine.open_set import evaluate_open_set
+from engine.run import Run
+from retrieval.codes import save_codes
+from retrieval.metrics import Evaluation, evaluate
+from utils.atomic_file import write_json
+from utils.environment import environment
+
+Encoder = Callable[[Run, NDArray[np.int64]], Encoded]
+logger = logging.getLogger("long_tail_hashing")
+
+
+def validate(run: Run) -> Evaluation:
+    """Score the validation queries against the database without them."""
+    split = run.dataset.split
+    database = np.setdiff1d(split.database, split.validation)
+    encoded = encode(run, np.concatenate([split.validation, database]))
+    labels = run.dataset.source.labels
+    return evaluate(
+        encoded.codes[: len(split.validation)],
+        encoded.codes[len(split.validation) :],
+        labels[split.validation],
+        labels[database],
+        code_length=run.config.training_opt.code_length,
+        top_k=tuple(run.config.training_opt.top_k),
+        train_class_counts=split.class_counts,
+        device=run.device,
+    )
+
+
+def test(run: Run, encoder: Encoder = encode, open_set: bool = False) -> dict[str, Any]:
+    """Code queries and database, score them, and leave the figures in the run's folder.
+
+    Args:
+        encoder: gives the codes of images by index.
+        open_set: also ask how well queries of unknown classes are rejected.
+
+    Returns:
+        what metrics.json holds.
+
+    Raises:
+        UserError: if open-set queries are asked for and there are none.
+    """
+    split, labels = run.dataset.split, run.dataset.source.labels
+    options = run.config.training_opt
+    with run.timed("encode"):
+        query, database = encoder(run, split.query), encoder(run, split.database)
+    with run.timed("evaluate"):
+        result = evaluate(
+            query.codes,
+            database.codes,
+            labels[split.query],
+            labels[split.database],
+            code_length=options.code_length,
+            top_k=tuple(options.top_k),
+            train_class_counts=split.class_counts,
+            device=run.device,
+        )
+    metrics = {**_identity(run), **result.to_dict(), **classification(query, labels[split.query])}
+    if open_set:
+        metrics["open_set"] = evaluate_open_set(run, encoder, query, database)
+    metrics["seconds"] = {name: round(value, 3) for name, value in run.seconds.items()}
+    metrics["images_per_second"] = round(run.images_per_second, 1)
+    _save_codes(run, query, database)
+    write_json(run.log_dir / "metrics.json", metrics)
+    _log(run, metrics)
+    return metrics
+
+
+def classification(encoded: Encoded, labels: NDArray[Any]) -> dict[str, float]:
+    """Accuracy and macro F-measure of the classifier, for single-label data."""
+    if encoded.logits is None or labels.ndim == 2:
+        return {}
+    predicted = encoded.logits.argmax(1)
+    return {
+        "accuracy": float((predicted == labels).mean()),
+        "macro_f1": float(f1_score(labels, predicted, average="macro")),
+    }
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What was trained on what."""
+    options, dataset = run.config.training_opt, run.dataset
+    return {
+        "config": run.config.path,
+        "method": options.method,
+        "dataset": options.dataset,
+        "protocol": dataset.split.protocol,
+        "imbalance_factor": options.imbalance_factor,
+        "code_length": options.code_length,
+        "seed": options.seed,
+        "counts": {
+            role: len(getattr(dataset.split, role))
+            for role in ("train", "validation", "query", "database")
+        },
+        "split_digest": dataset.digest,
+        "environment": environment(run.device),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _save_codes(run: Run, query: Encoded, database: Encoded) -> None:
+    split, source = run.dataset.split, run.dataset.source
+    names = np.array(source.image_names)
+    save_codes(
+        run.log_dir / "codes.npz",
+        query_codes=query.codes,
+        database_codes=database.codes,
+        code_length=run.config.training_opt.code_length,
+        query_labels=source.labels[split.query],
+        database_labels=source.labels[split.database],
+        query_names=names[split.query],
+        database_names=names[split.database],
+        class_names=np.array(source.class_names),
+        train_class_counts=split.class_counts,
+        protocol=split.protocol,
+        dataset=run.config.training_opt.dataset,
+    )
+
+
+def _log(run: Run, metrics: dict[str, Any]) -> None:
+    groups = {f"map_{name}": value for name, value in metrics["groups"].items()}
+    shown = {"map": metrics["map"], **groups}
+    shown |= {key: metrics[key] for key in ("accuracy", "macro_f1") if key in metrics}
+    shown |= {f"open_{k}": v for k, v in metrics.get("open_set", {}).items()}
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
+    logger.info("test, %d bits: %s", metrics["code_length"], figures)
+    if run.writer:
+        for name, value in shown.items():
+            if value is not None:
+                run.writer.add_scalar(f"test/{name}", value)

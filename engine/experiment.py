@@ -1,0 +1,107 @@
+"""What the command line asks for: train and test, test alone, check the data, or a smoke run."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from data.check import check_source
+from engine import shallow
+from engine.build import check_config_parts
+from engine.checkpoint import BEST, LAST, check_split, load_checkpoint, load_networks
+from engine.config import RunConfig, load_config
+from engine.dataset import open_source
+from engine.encode import encode
+from engine.evaluate import test
+from engine.open_set import check_open_queries
+from engine.records import append_record, check_record
+from engine.run import Run, open_run, run_folder, write_identity
+from engine.smoke import smoke_config
+from engine.train import build_training, train
+from utils.errors import UserError
+
+logger = logging.getLogger("long_tail_hashing")
+
+
+def train_and_test(
+    config: RunConfig, *, resume: bool = False, open_set: bool = False, record: str | None = None
+) -> dict[str, Any]:
+    """Train a config, test the best checkpoint, and return metrics.json's values.
+
+    Raises:
+        UserError: for a mistake in config, data or weights, before anything is written.
+    """
+    check_config_parts(config)
+    if record:
+        check_record(record)
+    if resume and not (Path(config.training_opt.log_dir) / LAST).is_file():
+        raise UserError(f"--resume: {config.training_opt.log_dir} holds no {LAST}; train it first")
+    run = open_run(config)
+    if open_set:
+        check_open_queries(run)
+    if config.engine == "minibatch":
+        build_training(run)  # a mistake in losses or optimizer shows before the folder is made
+    with run_folder(run):
+        write_identity(run)
+        if config.engine == "shallow":
+            metrics = test(run, shallow.fit(run), open_set)
+        else:
+            train(run, resume)
+            metrics = test(run, encode, open_set)
+    return _recorded(run, metrics, record)
+
+
+def test_only(
+    config: RunConfig,
+    *,
+    checkpoint: str | None = None,
+    open_set: bool = False,
+    record: str | None = None,
+) -> dict[str, Any]:
+    """Test a checkpoint (by default the run's own best) without training.
+
+    Raises:
+        UserError: also if the checkpoint was trained on another split or does not fit.
+    """
+    check_config_parts(config)
+    if config.engine == "shallow":
+        raise UserError("--test: a shallow method keeps no checkpoint; run it without --test")
+    path = checkpoint or str(Path(config.training_opt.log_dir) / BEST)
+    weights = load_checkpoint(path)
+    run = open_run(config, initial_weights=False)
+    check_split(weights, run.dataset, path)
+    load_networks(run.model, weights, path)
+    if open_set:
+        check_open_queries(run)
+    with run_folder(run):
+        metrics = test(run, encode, open_set)
+    return _recorded(run, metrics, record)
+
+
+def check_data(config: RunConfig) -> bool:
+    """Print what the config's data holds and what is wrong with it; whether all is well."""
+    check_config_parts(config)
+    report = check_source(open_source(config))
+    print("\n".join(report.lines()))
+    return report.ok
+
+
+def smoke(config: RunConfig) -> None:
+    """Train, test and resume two steps of everything, in a folder that is thrown away."""
+    check_config_parts(config)
+    with tempfile.TemporaryDirectory() as folder:
+        small = smoke_config(config, Path(folder))
+        train_and_test(small, open_set=True)
+        if config.engine == "minibatch":
+            test_only(small, open_set=True)
+    print(f"{config.path}: smoke run passed")
+
+
+def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str, Any]:
+    if record:
+        append_record(record, metrics, run.config.to_dict())
+    logger.info("figures and codes are in %s", run.log_dir)
+    return metrics
+
+
+__all__ = ["check_data", "load_config", "smoke", "test_only", "train_and_test"]

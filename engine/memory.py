@@ -1,0 +1,39 @@
+"""The memory's place in training: rebuilt from the training images once an epoch."""
+
+from typing import Any, cast
+
+import torch
+
+from engine.model import collect_outputs
+from engine.run import Run
+from models.memory import build_memory
+
+
+@torch.no_grad()
+def refresh_memory(run: Run) -> None:
+    """Rebuild the last network's memory from the direct features of all training images.
+
+    The features are computed in evaluation mode, without augmentation. Nothing is done for a
+    config without a memory.
+    """
+    options = run.config.memory
+    if not options.centroids:
+        return
+    dataset = run.dataset
+    features = collect_outputs(
+        run.model,
+        dataset,
+        dataset.split.train,
+        run.augmentation,
+        run.precision,
+        ("features",),
+        run.config.training_opt.evaluation_batch_size,
+    )["features"]
+    membership = torch.as_tensor(dataset.source.membership()[dataset.split.train])
+    images, classes = membership.nonzero(as_tuple=True)
+    if not dataset.source.multi_label:
+        classes = classes.to(run.device)
+    else:
+        features, classes = features[images.to(run.device)], classes.to(run.device)
+    memory = build_memory(features, classes, dataset.num_classes, options.dpp_samples)
+    cast(Any, run.model[-1]).set_memory(memory)

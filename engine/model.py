@@ -1,0 +1,95 @@
+"""A run's networks on their device, and passes over many images with them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from data.augment import Augmentation
+from data.samplers import evaluation_batches
+from engine.config import RunConfig
+from engine.dataset import Dataset
+from engine.options import TrainingOptions
+from utils.errors import UserError
+
+
+def choose_device(options: TrainingOptions) -> torch.device:
+    """The device that `training_opt.device` asks for.
+
+    Raises:
+        UserError: if CUDA is asked for and absent.
+    """
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "training_opt.device is 'cuda', but torch finds no CUDA device; "
+            "use 'auto' or 'cpu', or install a CUDA build of torch"
+        )
+    use_cuda = options.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How forward passes compute: bf16 autocast or plain float32."""
+
+    device: torch.device
+    bf16: bool
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            yield
+
+
+def choose_precision(options: TrainingOptions, device: torch.device) -> Precision:
+    """bf16 where it is asked for, or by default on a GPU."""
+    automatic = options.precision == "auto" and device.type == "cuda"
+    return Precision(device, bf16=options.precision == "bf16" or automatic)
+
+
+def make_augmentation(config: RunConfig, model: nn.Sequential) -> Augmentation:
+    """The config's augmentation, normalised as the first network expects."""
+    options = config.training_opt
+    backbone = model[0]
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in options.augmentation.items()
+    }
+    return Augmentation(
+        image_size=options.image_size,
+        mean=tuple(getattr(backbone, "mean", (0.0, 0.0, 0.0))),
+        std=tuple(getattr(backbone, "std", (1.0, 1.0, 1.0))),
+        **given,
+    )
+
+
+@torch.inference_mode()
+def collect_outputs(
+    model: nn.Sequential,
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    augmentation: Augmentation,
+    precision: Precision,
+    names: tuple[str, ...],
+    batch_size: int,
+) -> dict[str, Tensor]:
+    """Named outputs of the model, in evaluation mode, for images in the order of `indices`.
+
+    Returns:
+        name → (len(indices), …) float32, on the dataset's device.
+    """
+    was_training = model.training
+    model.eval()
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    for images, _ in dataset.batches(evaluation_batches(indices, batch_size), augmentation):
+        with precision():
+            outputs = model(images)
+        for name in names:
+            parts[name].append(outputs[name].float())
+    model.train(was_training)
+    return {name: torch.cat(part) for name, part in parts.items()}

@@ -1,0 +1,99 @@
+"""Rows of logs/records/*.csv: one a finished run, from which the README's tables are made."""
+
+import csv
+import fcntl
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from utils.atomic_file import write_text
+from utils.errors import UserError
+
+COLUMNS = [
+    "config",
+    "method",
+    "dataset",
+    "protocol",
+    "imbalance_factor",
+    "code_length",
+    "seed",
+    "map",
+    "map_many",
+    "map_medium",
+    "map_few",
+    "train_seconds",
+    "encode_seconds",
+    "evaluate_seconds",
+    "images_per_second",
+    "gpu",
+    "torch",
+    "commit",
+    "date",
+    "backbone",
+    "num_epochs",
+    "batch_size",
+    "train_images",
+    "accuracy",
+    "split_digest",
+]
+
+
+def append_record(path: str | Path, metrics: dict[str, Any], config: dict[str, Any]) -> None:
+    """Add one run's figures as a row; the file is made with its header if it is new.
+
+    Runs that record at once wait for each other.
+
+    Raises:
+        UserError: if the file is there with other columns.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        before = path.read_text(encoding="utf-8") if path.exists() else ",".join(COLUMNS) + "\n"
+        check_columns(before, path)
+        text = io.StringIO()
+        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(make_row(metrics, config))
+        write_text(path, before + text.getvalue())
+    finally:
+        os.close(folder)
+
+
+def check_record(path: str | Path) -> None:
+    """Raise a UserError if rows cannot be added to `path`, before hours are spent on a run."""
+    if Path(path).exists():
+        check_columns(Path(path).read_text(encoding="utf-8"), path)
+
+
+def check_columns(text: str, path: str | Path) -> None:
+    """Raise a UserError unless the header is this project's."""
+    if text.split("\n", 1)[0].split(",") != COLUMNS:
+        raise UserError(
+            f"--record {path}: its columns are not those of a run's record; use another"
+        )
+
+
+def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a record, from metrics.json's values and the resolved config."""
+    environment, seconds = metrics["environment"], metrics["seconds"]
+    first = next(iter(config["networks"].values()))
+    groups = {f"map_{name}": value for name, value in metrics["groups"].items()}
+    row = {
+        **{name: metrics.get(name) for name in COLUMNS},
+        **groups,
+        **{f"{name}_seconds": seconds.get(name) for name in ("train", "encode", "evaluate")},
+        "gpu": environment["gpu"] or "CPU",
+        "torch": environment["torch"],
+        "commit": environment["commit"],
+        "backbone": first["params"].get("arch", Path(first["def_file"]).stem),
+        "num_epochs": config["training_opt"]["num_epochs"],
+        "batch_size": config["training_opt"]["batch_size"],
+        "train_images": metrics["counts"]["train"],
+    }
+    return {name: _short(row[name]) for name in COLUMNS}
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

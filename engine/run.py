@@ -1,0 +1,103 @@
+"""One run: a checked config brought to data, networks and a folder, then trained and tested."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from data.augment import Augmentation
+from engine.build import build_networks
+from engine.checkpoint import load_initial_weights
+from engine.config import RunConfig, write_config
+from engine.dataset import Dataset, describe, open_dataset
+from engine.model import Precision, choose_device, choose_precision, make_augmentation
+from utils.atomic_file import write_json
+from utils.log import log_to_file
+from utils.seed import seed_everything
+
+logger = logging.getLogger("long_tail_hashing")
+
+
+@dataclass
+class Run:
+    """What every part of the engine works on. `seconds` collects the time of each phase."""
+
+    config: RunConfig
+    dataset: Dataset
+    model: nn.Sequential
+    augmentation: Augmentation
+    precision: Precision
+    device: torch.device
+    writer: SummaryWriter | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    images_per_second: float = 0.0
+
+    @property
+    def log_dir(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.training_opt.log_dir)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the wall-clock seconds of a block to `seconds[phase]`, the device's work included."""
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+
+def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
+    """Build data and networks; nothing is written but the cache of decoded images.
+
+    Args:
+        initial_weights: load what `networks.*.weights` names; a test loads its own checkpoint.
+
+    Raises:
+        UserError: for any mistake in config, data or weights.
+    """
+    options = config.training_opt
+    device = choose_device(options)
+    seed_everything(options.seed)
+    torch.set_float32_matmul_precision("high")
+    dataset = open_dataset(config, device)
+    if not initial_weights:
+        for network in config.networks.values():
+            network.weights = None
+    model = build_networks(config, dataset.num_classes)
+    load_initial_weights(config, model, dataset)
+    memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return Run(
+        config=config,
+        dataset=dataset,
+        model=model.to(device, memory_format=memory_format),  # type: ignore[call-overload]
+        augmentation=make_augmentation(config, model),
+        precision=choose_precision(options, device),
+        device=device,
+    )
+
+
+@contextmanager
+def run_folder(run: Run) -> Iterator[None]:
+    """Open the run's folder: log.txt and TensorBoard events."""
+    run.log_dir.mkdir(parents=True, exist_ok=True)
+    with log_to_file(run.log_dir / "log.txt"):
+        logger.info("%s", describe(run.dataset))
+        run.writer = SummaryWriter(str(run.log_dir))
+        try:
+            yield
+        finally:
+            run.writer.close()
+            run.writer = None
+
+
+def write_identity(run: Run) -> None:
+    """Write what names a run: the resolved config and the split's manifest."""
+    write_config(run.config, run.log_dir / "config.yaml")
+    write_json(run.log_dir / "split.json", run.dataset.manifest)

@@ -1,0 +1,47 @@
+"""--smoke: a config's every part for two steps, on made-up images, with no data or weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from engine.config import RunConfig
+from engine.options import DataOptions
+
+NUM_CLASSES = 6
+IMAGES_PER_CLASS = 12
+LARGEST_IMAGE = 64  # pixels; enough for every backbone, quick on a CPU
+
+
+def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
+    """The config on synthetic images, two steps an epoch, without weights, in `log_dir`."""
+    options = config.training_opt
+    image_size = min(options.image_size, LARGEST_IMAGE)
+    queries = 2
+    data = DataOptions(
+        def_file="./data/synthetic.py",
+        params={
+            "num_classes": NUM_CLASSES + 1,
+            "image_size": image_size,
+            "images_per_class": IMAGES_PER_CLASS,
+        },
+        queries_per_class=queries,
+        validation_per_class=2,
+        open_classes=1,
+    )
+    batch_size = NUM_CLASSES * (IMAGES_PER_CLASS - 2 * queries) // 2
+    training_opt = replace(
+        options,
+        log_dir=str(log_dir),
+        image_size=image_size,
+        num_epochs=min(options.num_epochs, 1),
+        warmup_epochs=0,
+        evaluate_interval=1,
+        batch_size=batch_size,
+        code_length=min(options.code_length, 16),
+        feature_dim=min(options.feature_dim, 32),
+        imbalance_factor=None,
+        num_classes=None,
+        num_workers=0,
+        device="auto",
+    )
+    networks = {name: replace(each, weights=None) for name, each in config.networks.items()}
+    return replace(config, training_opt=training_opt, data=data, networks=networks)

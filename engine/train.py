@@ -1,0 +1,234 @@
+"""Plain mini-batch training, for both stages."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from data.samplers import class_aware_batches, uniform_batches
+from engine.build import Criterion, build_criterions, build_optimizer, build_scheduler
+from engine.checkpoint import (
+    BEST,
+    LAST,
+    check_split,
+    load_checkpoint,
+    load_network,
+    load_networks,
+    network_states,
+    save_checkpoint,
+)
+from engine.evaluate import validate
+from engine.memory import refresh_memory
+from engine.run import Run
+from utils.errors import UserError
+from utils.seed import epoch_seed
+
+logger = logging.getLogger("long_tail_hashing")
+
+
+@dataclass
+class Training:
+    """The state that training changes, beside the model's weights."""
+
+    criterions: dict[str, Criterion]
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    epoch: int = 0  # epochs finished
+    best_epoch: int = 0
+    best_map: float = -1.0
+
+
+def train(run: Run, resume: bool = False) -> None:
+    """Train, validate every `evaluate_interval` epochs, and keep the best checkpoint.
+
+    Leaves the best weights in the model and in the run's folder.
+
+    Raises:
+        UserError: if there is nothing to resume, or it was another run's.
+    """
+    options = run.config.training_opt
+    training = build_training(run)
+    if resume:
+        _restore(run, training)
+    refresh_memory(run)
+    with tqdm(total=options.num_epochs, initial=training.epoch, unit="epoch", disable=None) as bar:
+        for epoch in range(training.epoch, options.num_epochs):
+            with run.timed("train"):
+                losses = train_epoch(run, training, epoch)
+                refresh_memory(run)
+            training.epoch = epoch + 1
+            _log_epoch(run, training, losses)
+            last = training.epoch == options.num_epochs
+            if last or training.epoch % options.evaluate_interval == 0:
+                validate_and_save(run, training)
+            bar.update()
+            bar.set_postfix(loss=f"{sum(losses.values()):.3f}", map=f"{training.best_map:.4f}")
+    if training.best_epoch:
+        load_networks(run.model, load_checkpoint(run.log_dir / BEST), run.log_dir / BEST)
+    logger.info("best validation MAP %.4f at epoch %d", training.best_map, training.best_epoch)
+
+
+def build_training(run: Run) -> Training:
+    """Losses, optimizer and scheduler of a run's config."""
+    split = run.dataset.split
+    counts = torch.as_tensor(split.class_counts)
+    criterions = build_criterions(run.config, run.dataset.num_classes, counts, run.device)
+    optimizer = build_optimizer(run.config, run.model, criterions)
+    steps = len(_index_batches(run, epoch=0))
+    scheduler = build_scheduler(run.config.training_opt, optimizer, steps)
+    return Training(criterions, optimizer, scheduler)
+
+
+def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
+    """One pass over the training images; returns the mean of each weighted loss by name."""
+    options = run.config.training_opt
+    seed = epoch_seed(options.seed, epoch)
+    torch.manual_seed(seed)
+    train_mode(run)
+    index_batches = _index_batches(run, epoch)
+    sums: dict[str, Tensor] = {}
+    for images, labels in run.dataset.batches(
+        index_batches, run.augmentation, training=True, seed=seed
+    ):
+        losses = step(run, training, images, labels)
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, torch.zeros((), device=run.device)) + loss.detach()
+    means = {name: float(value) / len(index_batches) for name, value in sums.items()}
+    for name, mean in means.items():
+        if not np.isfinite(mean):
+            raise RuntimeError(f"loss {name} is {mean} in epoch {epoch + 1}; lower the rates")
+    return means
+
+
+def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """One step of gradient descent on a batch; returns each weighted loss by name."""
+    with run.precision():
+        outputs = run.model(images)
+    available = {**{name: value.float() for name, value in outputs.items()}, "labels": labels}
+    losses = {
+        name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
+        for name, criterion in training.criterions.items()
+    }
+    training.optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    clip = run.config.training_opt.gradient_clip
+    if clip is not None:
+        nn.utils.clip_grad_norm_(run.model.parameters(), clip)
+    training.optimizer.step()
+    training.scheduler.step()
+    return losses
+
+
+def train_mode(run: Run) -> None:
+    """Training mode, but for fixed networks, whose batch statistics stay as they are."""
+    run.model.train()
+    for name, options in run.config.networks.items():
+        if options.fix:
+            run.model.get_submodule(name).eval()
+
+
+def validate_and_save(run: Run, training: Training) -> None:
+    """Validate, keep the checkpoint if it is the best so far, and the last one to resume from."""
+    with run.timed("validate"):
+        result = validate(run)
+    scores = {"map": result.map, **{f"map_{k}": v for k, v in result.groups.items()}}
+    for name, value in scores.items():
+        if value is not None and run.writer:
+            run.writer.add_scalar(f"validation/{name}", value, training.epoch)
+    logger.info(
+        "epoch %d: validation %s",
+        training.epoch,
+        ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if value is not None),
+    )
+    states = network_states(run.model)
+    if result.map > training.best_map:
+        training.best_map, training.best_epoch = result.map, training.epoch
+        save_checkpoint(run.log_dir / BEST, {"state_dict_best": states, **_about(run, training)})
+    save_checkpoint(
+        run.log_dir / LAST,
+        {
+            "networks": states,
+            "losses": {n: c.loss.state_dict() for n, c in training.criterions.items()},
+            "optimizer": training.optimizer.state_dict(),
+            "scheduler": training.scheduler.state_dict(),
+            "seconds": dict(run.seconds),
+            **_about(run, training),
+        },
+    )
+
+
+def _restore(run: Run, training: Training) -> None:
+    """Take up the last checkpoint of the run's folder."""
+    path = run.log_dir / LAST
+    checkpoint = load_checkpoint(path)
+    check_split(checkpoint, run.dataset, path)
+    load_networks(run.model, checkpoint, path)
+    for name, criterion in training.criterions.items():
+        load_network(criterion.loss, checkpoint["losses"].get(name, {}), f"{path}: {name}")
+    try:
+        training.optimizer.load_state_dict(checkpoint["optimizer"])
+    except ValueError as error:
+        raise UserError(f"checkpoint {path} is of another optimizer: {error}") from error
+    training.scheduler.load_state_dict(checkpoint["scheduler"])
+    training.epoch = checkpoint["epoch"]
+    training.best_epoch = checkpoint["best_epoch"]
+    training.best_map = checkpoint["best_map"]
+    run.seconds.update(checkpoint["seconds"])
+    logger.info("resumed after epoch %d", training.epoch)
+
+
+def _about(run: Run, training: Training) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    dataset = run.dataset
+    return {
+        "epoch": training.epoch,
+        "best_epoch": training.best_epoch,
+        "best_map": training.best_map,
+        "config": run.config.to_dict(),
+        "source": dataset.source.name,
+        "split_digest": dataset.digest,
+        "class_names": list(dataset.source.class_names),
+        "class_counts": dataset.split.class_counts.tolist(),
+    }
+
+
+def _index_batches(run: Run, epoch: int) -> list[NDArray[np.int64]]:
+    options, dataset = run.config.training_opt, run.dataset
+    if options.sampler == "class_aware":
+        membership = dataset.source.membership()
+        return class_aware_batches(
+            dataset.split.train, membership, options.batch_size, options.seed, epoch
+        )
+    return uniform_batches(dataset.split.train, options.batch_size, options.seed, epoch)
+
+
+def _pick(available: dict[str, Tensor], name: str, criterion: Criterion) -> dict[str, Tensor]:
+    """The outputs that a loss asks for."""
+    missing = [each for each in criterion.inputs if each not in available]
+    if missing:
+        raise UserError(
+            f"criterions.{name} needs {', '.join(missing)}, the networks give "
+            f"{', '.join(available)}; use another loss or head"
+        )
+    return {each: available[each] for each in criterion.inputs}
+
+
+def _log_epoch(run: Run, training: Training, losses: dict[str, float]) -> None:
+    trained = len(run.dataset.split.train) * training.epoch
+    run.images_per_second = trained / run.seconds["train"]
+    rates = {str(g["name"]): g["lr"] for g in training.optimizer.param_groups}
+    logger.info(
+        "epoch %d: %s", training.epoch, ", ".join(f"{n} {v:.4f}" for n, v in losses.items())
+    )
+    if run.writer:
+        for name, value in losses.items():
+            run.writer.add_scalar(f"loss/{name}", value, training.epoch)
+        for name, rate in rates.items():
+            run.writer.add_scalar(f"learning_rate/{name}", rate, training.epoch)

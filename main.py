@@ -1,0 +1,129 @@
+"""The command line: load one config, then train and test it."""
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+from utils.errors import UserError
+
+DESCRIPTION = """\
+Learn binary codes for image retrieval from long-tailed data.
+
+A config file names the data, the networks, the losses and the schedule. A run trains it, tests
+the best checkpoint on the queries, and leaves everything in the config's log_dir: metrics.json,
+codes.npz, log.txt, checkpoints and TensorBoard events (tensorboard --logdir logs).
+"""
+EXAMPLES = """\
+examples:
+  python main.py --config config/Digits_LT/stage_1.py
+  python main.py --config config/Digits_LT/stage_2_meta_embedding.py
+  python main.py --config config/Cifar100_LT/stage_1.py \\
+      --opts training_opt.data_root=/data training_opt.imbalance_factor=50
+  python main.py --config config/Cifar100_LT/stage_1.py --test --checkpoint my_checkpoint.pth
+
+Data is looked for under training_opt.data_root, else $LTH_DATA_ROOT, else ./data.
+Exit status: 0 done; 2 a mistake in command, config or data (one line says which); 1 otherwise.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the whole usage."""
+        self.exit(2, f"error: {message}; see python main.py --help\n")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; exits with status 2 on wrong usage."""
+    parser = _Parser(
+        prog="python main.py",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="config file, see config/")
+    parser.add_argument(
+        "--opts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override config values; VALUE is YAML, e.g. training_opt.code_length=32 "
+        "networks.feat_model.params.arch=resnet34",
+    )
+    what = parser.add_argument_group("what to do (default: train, then test the best checkpoint)")
+    modes = what.add_mutually_exclusive_group()
+    modes.add_argument("--test", action="store_true", help="test only, without training")
+    modes.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    modes.add_argument(
+        "--check_data",
+        action="store_true",
+        help="print counts, unreadable files and overlaps; no training",
+    )
+    modes.add_argument(
+        "--smoke",
+        action="store_true",
+        help="two steps of everything on made-up images; needs no data or weights",
+    )
+    modes.add_argument(
+        "--test_open",
+        action="store_true",
+        help="test only, and with open-set queries too: images of classes never trained on",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="what --test loads (default: the run's own best)"
+    )
+    parser.add_argument("--record", metavar="CSV", help="add the final figures as a row to CSV")
+    return parser.parse_args(arguments)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks for; returns the exit status.
+
+    Raises:
+        UserError: for any mistake of the user's.
+    """
+    from engine import experiment
+    from utils.log import start_logging
+
+    if arguments.checkpoint and not (arguments.test or arguments.test_open):
+        raise UserError(
+            "--checkpoint is what --test loads; to train from weights, "
+            "set networks.NAME.weights with --opts"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("started as several processes; training uses one: run python main.py")
+    start_logging()
+    config = experiment.load_config(arguments.config, arguments.opts)
+    if arguments.check_data:
+        return 0 if experiment.check_data(config) else 2
+    if arguments.smoke:
+        experiment.smoke(config)
+    elif arguments.test or arguments.test_open:
+        experiment.test_only(
+            config,
+            checkpoint=arguments.checkpoint,
+            open_set=arguments.test_open,
+            record=arguments.record,
+        )
+    else:
+        experiment.train_and_test(
+            config,
+            resume=arguments.resume,
+            record=arguments.record,
+        )
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; a user's mistake is one line on stderr and status 2."""
+    try:
+        return run(parse_arguments(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The memory of LTHNet: each class's centroid and k diverse samples near it."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Below this residual volume a candidate adds nothing: it repeats what was chosen before.
+MIN_RESIDUAL = 1e-6
+
+
+def class_centroids(features: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """Mean feature of each class.
+
+    Args:
+        features: (P, d), one row an (image, class) pair.
+        classes: (P,) class index of each row.
+        num_classes: C.
+
+    Returns:
+        (C, d); a class without images has a zero row.
+    """
+    sums = features.new_zeros(num_classes, features.shape[1]).index_add_(0, classes, features)
+    counts = torch.bincount(classes, minlength=num_classes).clamp_(min=1)
+    return sums / counts[:, None]
+
+
+def dpp_samples(features: Tensor, classes: Tensor, centroids: Tensor, k: int) -> Tensor:
+    """Choose k samples a class by a determinantal point process, all classes at once.
+
+    The kernel within a class is L_ij = q_i · cos(v_i, v_j) · q_j with quality
+    q_i = exp(cos(v_i, centroid)): samples close to the centroid and diverse among themselves.
+    The subset is found by greedy MAP inference with incremental Cholesky factors (Chen, Zhang &
+    Zhou, "Fast Greedy MAP Inference for Determinantal Point Process", NeurIPS 2018); one round
+    costs O(P·d), and no kernel matrix is held.
+
+    Args:
+        features: (P, d). classes: (P,). centroids: (C, d). k: samples a class.
+
+    Returns:
+        (C, k) row indices into `features`, -1 where a class has no further sample that adds
+        volume (fewer than k images, or duplicates).
+    """
+    num_classes = len(centroids)
+    directions = functional.normalize(features.float(), dim=1)
+    centre_directions = functional.normalize(centroids.float(), dim=1)
+    quality = torch.exp((directions * centre_directions[classes]).sum(1))
+    residual = quality.square() * directions.square().sum(1)  # the kernel's diagonal
+    factors = features.new_zeros(len(features), k, dtype=torch.float32)
+    chosen = torch.full((num_classes, k), -1, dtype=torch.long, device=features.device)
+    for step in range(k):
+        best = _argmax_by_class(residual, classes, num_classes)
+        best = torch.where(residual[best] > MIN_RESIDUAL, best, -1)
+        best = torch.where(_present(classes, num_classes), best, -1)
+        chosen[:, step] = best
+        rows = best[classes]  # for each item, the row just chosen in its class
+        kernel = quality * quality[rows] * (directions * directions[rows]).sum(1)
+        update = kernel - (factors[:, :step] * factors[rows, :step]).sum(1)
+        update = update / residual[rows].clamp(min=MIN_RESIDUAL).sqrt()
+        update = torch.where(rows >= 0, update, 0)
+        factors[:, step] = update
+        residual = residual - update.square()
+        residual[best[best >= 0]] = 0  # exactly: rounding must not choose a sample twice
+    return chosen
+
+
+def build_memory(features: Tensor, classes: Tensor, num_classes: int, k: int) -> Tensor:
+    """The memory M: for each class its centroid, then k samples.
+
+    Args:
+        features: (P, d) direct features of the training images, one row an (image, class) pair.
+        classes: (P,) class indices.
+        num_classes: C.
+        k: DPP samples a class; 0 for centroids alone.
+
+    Returns:
+        ((k + 1)·C, d), class by class. Where a class lacks samples its centroid is repeated.
+    """
+    centroids = class_centroids(features, classes, num_classes)
+    chosen = dpp_samples(features, classes, centroids, k)
+    samples = torch.where(chosen[..., None] >= 0, features[chosen], centroids[:, None])
+    return torch.cat([centroids[:, None], samples], dim=1).flatten(0, 1)
+
+
+def _argmax_by_class(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """Row of the largest value in each class, the first of equals; 0 for an empty class."""
+    peaks = values.new_full((num_classes,), -torch.inf)
+    peaks.scatter_reduce_(0, classes, values, reduce="amax")
+    rows = torch.arange(len(values), device=values.device)
+    rows = torch.where(values == peaks[classes], rows, len(values))
+    first = rows.new_full((num_classes,), len(values))
+    first.scatter_reduce_(0, classes, rows, reduce="amin")
+    return torch.where(first < len(values), first, 0)
+
+
+def _present(classes: Tensor, num_classes: int) -> Tensor:
+    return torch.bincount(classes, minlength=num_classes) > 0
