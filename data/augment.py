@@ -96,9 +96,9 @@ def random_boxes(
     crop_height = heights.gather(0, first)[0].masked_fill(none, fallback_height)
 
     place = torch.rand(2, count, generator=generator, device=device)
-    place = place.masked_fill(none, 0.5)
-    left = (place[0] * (width - crop_width + 1)).long()
-    top = (place[1] * (height - crop_height + 1)).long()
+    free_x, free_y = width - crop_width, height - crop_height
+    left = torch.where(none, free_x // 2, (place[0] * (free_x + 1)).long())
+    top = torch.where(none, free_y // 2, (place[1] * (free_y + 1)).long())
     return torch.stack([left, top, crop_width, crop_height], dim=1)
 
 

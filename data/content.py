@@ -83,7 +83,7 @@ def _read_index(folders: Sequence[Path]) -> dict[str, list]:
     for folder in reversed(folders):
         try:
             known |= json.loads((folder / _INDEX_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # absent or not ours: its files are read again
+        except (OSError, ValueError, TypeError):  # absent or not ours: its files are read again
             continue
     return known
 

@@ -184,7 +184,7 @@ def _cached_array(source: Source, size: int) -> np.ndarray:
     for folder in folders:
         try:
             array = np.load(folder / name, mmap_mode="r")
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):  # absent or spoilt
             continue
         if array.shape == shape and array.dtype == np.uint8:
             return array

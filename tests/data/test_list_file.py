@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from data.list_file import create_source
+from utils.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path, write_image):
+    for index in range(6):
+        write_image(f"pictures/{index}.png")
+    return tmp_path
+
+
+def write(root, **lists):
+    for name, lines in lists.items():
+        (root / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_class_index_lists(root):
+    write(
+        root, train=["0.png 0", "", "1.png 1", "./2.png 1"], test=["3.png 0"], names=["cat", "dog"]
+    )
+    source = create_source(
+        root, "train.txt", test="test.txt", image_folder="pictures", class_names="names.txt"
+    )
+    assert source.image_names == ["0.png", "1.png", "2.png", "3.png"]
+    assert source.labels.tolist() == [0, 1, 1, 0]
+    assert source.class_names == ["cat", "dog"]
+    assert {k: v.tolist() for k, v in source.subsets.items()} == {"train": [0, 1, 2], "test": [3]}
+    assert source.read(3).size == (8, 8)
+
+
+def test_multi_label_lists(root):
+    write(root, train=["pictures/0.png 1 0 1", "pictures/1.png 0 0 0"], q=["pictures/2.png 0 1 0"])
+    source = create_source(root, "train.txt", query=str(root / "q.txt"))
+    assert source.multi_label and source.num_classes == 3
+    assert source.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_paths_may_hold_spaces_and_digits(root, write_image):
+    write_image("pictures/a 7 b.png")
+    write(root, train=["a 7 b.png 0", "0.png 1"])
+    source = create_source(root, "train.txt", image_folder="pictures")
+    assert source.image_names[0] == "a 7 b.png"
+
+
+@pytest.mark.parametrize("rows", [["1", "0"], ["0 1 1", "1 0 0"]])
+def test_pair_form_equals_the_one_file_form(root, rows):
+    names = ["0.png", "1.png"]
+    write(
+        root, names=names, labels=rows, one=[f"{n} {r}" for n, r in zip(names, rows, strict=True)]
+    )
+    pair = create_source(root, ["names.txt", "labels.txt"], image_folder="pictures")
+    one = create_source(root, "one.txt", image_folder="pictures")
+    assert pair.image_names == one.image_names
+    assert np.array_equal(pair.labels, one.labels)
+
+
+def test_an_image_of_several_lists_is_one_image(root):
+    write(
+        root,
+        train=["0.png 0", "1.png 1"],
+        query=["2.png 0"],
+        base=["3.png 1", "1.png 1", "0.png 0"],
+    )
+    source = create_source(
+        root, "train.txt", query="query.txt", database="base.txt", image_folder="pictures"
+    )
+    assert len(source) == 4
+    assert source.subsets["database"].tolist() == [0, 1, 3]
+    assert list(source.subsets) == ["train", "query", "database"]
+
+
+def test_open_lists_need_no_labels(root):
+    write(root, train=["0.png 0", "1.png 1"], bare=["2.png", "3.png"], labelled=["2.png 9"])
+    for name, count in (("bare", 2), ("labelled", 1)):
+        source = create_source(root, "train.txt", open=f"{name}.txt", image_folder="pictures")
+        assert source.labels[source.subsets["open"]].tolist() == [-1] * count
+        assert source.num_classes == 2
+    write(root, train=["0.png 0 1", "1.png 1 0"])
+    source = create_source(root, "train.txt", open="bare.txt", image_folder="pictures")
+    assert source.labels[source.subsets["open"]].tolist() == [[0, 0]] * 2
+
+
+def test_joined_lists_have_one_subset(root):
+    write(root, train=["0.png 0", "1.png 1"], test=["2.png 0"])
+    source = create_source(root, "train.txt", "test.txt", image_folder="pictures", join=True)
+    assert source.subsets["all"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        (["0.png"], None, "train.txt, line 1: .* has no label"),
+        ([""], None, "train.txt is empty"),
+        (["0.png 0", "1.png x"], None, "train.txt, line 2: labels 'x' are not whole"),
+        (["0.png 0", "1.png"], None, "train.txt, line 2: 0 labels where the first"),
+        (["0.png 0 1", "1.png 1"], None, "train.txt, line 2: 1 labels where the first"),
+        (["0.png 0 1", "1.png 1 2"], None, "train.txt, line 2: .* must hold 0 or 1"),
+        (["0.png 0", "1.png -1"], None, "train.txt, line 2: class -1 is negative"),
+        (["0.png 0", "1.png 2"], None, "class '1' has no training image in .*train.txt"),
+        (["0.png 0", "0.png 1"], None, "train.txt, line 2: 0.png has other labels .* line 1"),
+        (["0.png 0"], ["", "0.png 1"], "test.txt, line 2: 0.png has other labels"),
+        (["0.png 0 1"], ["1.png 1"], "test.txt, line 1: 1 labels where .*train.txt, line 1 has 2"),
+        (["absent.png 0"], None, "train.txt, line 1: image .*absent.png does not exist"),
+    ],
+)
+def test_malformed_lists_name_file_and_line(root, train, test, said):
+    write(root, train=train, test=test or [])
+    with pytest.raises(UserError, match=said) as error:
+        create_source(root, "train.txt", test="test.txt" if test else None, image_folder="pictures")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"train": "absent.txt"}, "absent.txt cannot be read"),
+        ({"train": "binary.txt"}, "not UTF-8"),
+        ({"train": ["good.txt"]}, "1 list files"),
+        ({"train": ["names.txt", "short.txt"]}, "has 2 images but .*short.txt has 1 lines"),
+        ({"train": "good.txt", "test": "good.txt", "query": "good.txt"}, "both test and query"),
+        ({"train": "good.txt", "database": "good.txt"}, "without a query list"),
+        ({"train": "good.txt", "class_names": "short.txt"}, "short.txt has 1 names .* 2 classes"),
+    ],
+)
+def test_wrong_parameters_are_named(root, arguments, said):
+    write(root, good=["0.png 0", "1.png 1"], names=["0.png", "1.png"], short=["0"])
+    (root / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=said):
+        create_source(root, image_folder="pictures", **arguments)

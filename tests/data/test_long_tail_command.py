@@ -1,0 +1,58 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from data.digits import create_source
+from data.long_tail_command import main
+from data.split import make_split, read_split
+
+DIGITS = ["--source", "./data/digits.py"]
+
+
+def test_makes_prints_plots_and_writes_the_split(tmp_path, capsys):
+    out, plot = tmp_path / "split.json", tmp_path / "curve.png"
+    arguments = ["--imbalance_factor", "10", "--seed", "3", "--out", str(out), "--plot", str(plot)]
+    assert main(DIGITS + arguments) == 0
+    printed = capsys.readouterr().out
+    source = create_source()
+    split = read_split(out, source)
+    expected = make_split(source, imbalance_factor=10, seed=3)
+    assert split.train.tolist() == expected.train.tolist()
+    assert json.loads(out.read_text())["digest"] in printed
+    assert f"{len(split.train):7d}" in printed and "    1     144  " in printed
+    with Image.open(plot) as image:
+        assert image.width > 500
+
+
+def test_groups_count_every_class_once(capsys):
+    assert main([*DIGITS, "--imbalance_factor", "10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith((" many", " medium", " few"))]
+    assert [int(row[1]) for row in rows] == [1, 6, 3]
+    assert sum(int(row[2]) for row in rows) == 420
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*DIGITS, "--imbalance_factor", "0.5"], "imbalance_factor is 0.5"),
+        (["--source", "absent.py"], "absent.py"),
+        ([*DIGITS, "--params", "{folder: x}"], "folder"),
+        ([*DIGITS, "--params", "{a"], "not YAML"),
+        ([*DIGITS, "--params", "7"], "expected a mapping"),
+        ([*DIGITS, "--plot", "curve.xyz"], "curve.png"),
+    ],
+)
+def test_mistakes_give_one_line_and_status_2(capsys, arguments, said):
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert said in message and message.startswith("error: ") and message.count("\n") == 1
+
+
+def test_runs_as_a_module():
+    command = [sys.executable, "-m", "data.long_tail", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--imbalance_factor" in result.stdout and "examples:" in result.stdout
