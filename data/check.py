@@ -91,7 +91,8 @@ def _decode_all(source: Source) -> tuple[dict[int, bytes], list[str]]:
 
     used = np.unique(np.concatenate(list(source.subsets.values()))).tolist()
     with ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(decode, used), "checking images", len(used), disable=len(used) < 1000)
+        quiet = len(used) < 1000 or None  # None: only on a terminal
+        bar = tqdm(pool.map(decode, used), "checking images", len(used), disable=quiet)
         found = dict(zip(used, bar, strict=True))
     digests = {index: value for index, value in found.items() if isinstance(value, bytes)}
     return digests, [value for value in found.values() if isinstance(value, str)]

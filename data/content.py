@@ -69,7 +69,7 @@ def file_digests(source: Source, indices: np.ndarray) -> list[bytes]:
     if stale:
         with ThreadPoolExecutor() as pool:
             digests = pool.map(lambda position: _hash_file(source, int(indices[position])), stale)
-            bar = tqdm(digests, "reading files", len(stale), disable=len(stale) < 1000)
+            bar = tqdm(digests, "reading files", len(stale), disable=len(stale) < 1000 or None)
             for position, digest in zip(stale, bar, strict=True):
                 known[names[position]] = [*stats[position], digest.hex()]
         folder = writable_folder(folders)

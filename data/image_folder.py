@@ -68,7 +68,10 @@ def create_source(
 def _subset_names(root: Path) -> list[str]:
     present = set(_folders(root))
     if "train" not in present:
-        raise UserError(f"folder {root} holds no folder 'train'; expected {LAYOUT}")
+        raise UserError(
+            f"folder {root} holds no folder 'train'; expected {LAYOUT};"
+            " set data_root, or the source's param folder, to the folder above it"
+        )
     if present & {"query", "database"} and (
         not {"query", "database"} <= present or "test" in present
     ):

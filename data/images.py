@@ -215,9 +215,13 @@ def _decode_into(array: np.ndarray, source: Source, size: int) -> None:
             array[index] = np.asarray(image)
         return stop - start
 
-    with ThreadPoolExecutor() as pool, tqdm(desc="decoding images", total=len(source)) as bar:
+    with ThreadPoolExecutor() as pool, _bar(len(source)) as bar:
         for done in pool.map(decode, range(0, len(source), _CHUNK)):
             bar.update(done)
+
+
+def _bar(total: int) -> tqdm:
+    return tqdm(desc="decoding images", total=total, disable=None)  # None: only on a terminal
 
 
 class _FileDataset(Dataset):

@@ -54,19 +54,14 @@ def create_source(
             class without training images, or a first image that does not exist.
     """
     root = find_root(data_root, "", LAYOUT)
-    if test is not None and query is not None:
-        raise UserError("both test and query lists are given; they mean the same, give one")
-    if database is not None and test is None and query is None:
-        raise UserError("a database list is given without a query list; give query too")
-    asked = test if query is None else query
+    image_root = root / image_folder
     files = {
         "train": train,
-        ("test" if database is None else "query"): asked,
+        ("test" if database is None else "query"): _query_list(test, query, database),
         "database": database,
         "val": val,
         "open": open,
     }
-    image_root = root / image_folder
     rows = {
         subset: _read_list(root, image_root, file, unlabelled=subset == "open")
         for subset, file in files.items()
@@ -84,6 +79,16 @@ def create_source(
     )
     _check_classes(source, rows["train"])
     return join_subsets(source) if join else source
+
+
+def _query_list(
+    test: ListFile | None, query: ListFile | None, database: ListFile | None
+) -> ListFile | None:
+    if test is not None and query is not None:
+        raise UserError("both test and query lists are given; they mean the same, give one")
+    if database is not None and test is None and query is None:
+        raise UserError("a database list is given without a query list; give query too")
+    return test if query is None else query
 
 
 def _read_list(root: Path, image_root: Path, file: ListFile, unlabelled: bool) -> list[_Row]:

@@ -86,6 +86,11 @@ def make_split(
             of a multi-label source.
         ValueError: digests are needed and not given.
     """
+    if source.multi_label and imbalance_factor is not None:
+        raise UserError(
+            f"imbalance_factor {imbalance_factor} with the multi-label dataset {source.name};"
+            " leave it None, since images of several classes have no class rank"
+        )
     query = _query(source, queries_per_class, seed)
     database = _database(source, query)
     if imbalance_factor is None:
@@ -93,13 +98,7 @@ def make_split(
             raise UserError("n_max and mu need an imbalance_factor; set it (1 means balanced)")
         train = np.setdiff1d(_pool(source), query)
     else:
-        if source.multi_label:
-            raise UserError(
-                f"imbalance_factor {imbalance_factor} with the multi-label dataset {source.name};"
-                " leave it None, since images of several classes have no class rank"
-            )
-        smallest = int(source.class_counts(database).min())
-        n_max = smallest if n_max is None else n_max
+        n_max = int(source.class_counts(database).min()) if n_max is None else n_max
         if mu is None:
             mu = published_mu(source.num_classes, n_max, imbalance_factor)
         sizes = class_sizes(source.num_classes, n_max, imbalance_factor, mu)
