@@ -12,12 +12,12 @@ config = {
         "method": "ours",
         "log_dir": training_opt["log_dir"].replace("stage_1", "stage_2_meta_embedding"),
         "num_epochs": 40,
-        "optimizer": {"name": "AdamW", "params": {"lr": 5e-4, "weight_decay": 0.05}},
+        "optimizer": {"name": "AdamW", "params": {"lr": 5e-4, "weight_decay": 0.2}},
     },
     "networks": {
         "feat_model": {
             **stage_1["networks"]["feat_model"],
-            "optim_params": {"lr": 1e-4},
+            "optim_params": {"lr": 5e-5},
             "weights": weights,
         },
         "hash_head": {

@@ -14,12 +14,13 @@ config = {
         "code_length": 64,
         "feature_dim": 2000,
         "image_size": 224,
-        "num_epochs": 60,
+        "num_epochs": 100,
         "batch_size": 64,
-        "optimizer": {"name": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.05}},
+        "optimizer": {"name": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.2}},
         "scheduler": {"name": "CosineAnnealingLR", "params": {}},
         "warmup_epochs": 2,
-        "augmentation": {"crop_scale": [0.2, 1.0], "interpolation": "bilinear"},
+        "augmentation": {"crop_scale": [0.4, 1.0]},
+        "sampler": "class_aware",
         "evaluate_interval": 20,
         "num_workers": 16,
         "top_k": [100, 1000],
@@ -34,13 +35,13 @@ config = {
         "feat_model": {
             "def_file": "./models/backbone.py",
             "params": {"arch": "efficientnet_lite0"},
-            "optim_params": {"lr": 2e-4},  # pretrained: a fifth of the heads' rate
+            "optim_params": {"lr": 1e-4},  # pretrained: a tenth of the heads' rate
             "weights": "default",
         },
         "hash_head": {"def_file": "./models/direct_head.py"},
     },
     "criterions": {
-        "classification": {"def_file": "./loss/logit_adjustment.py"},
+        "classification": {"def_file": "./loss/cross_entropy.py"},  # the sampler balances
     },
     "memory": {"centroids": False},
 }
