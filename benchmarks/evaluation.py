@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
 
 def make_problem(
     queries: int, database: int, bits: int, device: torch.device
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Packed codes around one centre a class, a quarter of the bits flipped, and class indices."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.randint(0, 256, (CLASSES, bits // 8), generator=generator, dtype=torch.uint8)
@@ -120,7 +120,7 @@ def make_problem(
         ]
         codes.append((centres[classes] ^ (draws[0] & draws[1])).to(device))
         labels.append(classes.to(device))
-    return codes, labels
+    return (codes[0], codes[1]), (labels[0], labels[1])
 
 
 def loop_average_precision(query: Tensor, database: Tensor, relevant: Tensor) -> Tensor:

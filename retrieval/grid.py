@@ -19,15 +19,15 @@ SHOWN = 10  # nearest images a query
 
 
 def retrieval_grid(
-    query_images: Images,
-    result_images: Images,
+    query_images: Images | Sequence[Images],
+    result_images: Images | Sequence[Sequence[Images]],
     relevant: np.ndarray[Any, np.dtype[np.bool_]],
     path: str | os.PathLike[str] | None = None,
     *,
     distances: np.ndarray[Any, np.dtype[Any]] | None = None,
     query_captions: Sequence[str] | None = None,
     result_captions: Sequence[Sequence[str]] | None = None,
-    title: str = "",
+    title: str = "Query, then its nearest database images",
 ) -> Figure:
     """Draw one row a query: the query, then its nearest images, green when relevant, red when not.
 
@@ -40,7 +40,7 @@ def retrieval_grid(
         distances: Hamming distances (queries, results), written under the results.
         query_captions: a line under each query, such as its class.
         result_captions: a line under each result, after its distance.
-        title: a line over the picture.
+        title: a line over the picture; none when empty.
 
     Returns:
         The figure, which no window or global state of matplotlib holds.
@@ -56,14 +56,15 @@ def retrieval_grid(
             f"{flags.shape}; give one row of results and of flags a query"
         )
     columns = min(SHOWN, flags.shape[1])
-    figure = Figure(figsize=((columns + 1.3) * CELL, rows * (CELL + 0.22) + 0.45), dpi=110)
+    head = 0.42 if title else 0.05
+    figure = Figure(figsize=((columns + 1.3) * CELL, rows * (CELL + 0.22) + head + 0.03), dpi=150)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         rows, columns + 1, width_ratios=[1.15] + [1] * columns, wspace=0.12, hspace=0.34,
-        left=0.01, right=0.99, top=1 - 0.42 / figure.get_figheight(),
+        left=0.01, right=0.99, top=1 - head / figure.get_figheight(),
         bottom=0.26 / figure.get_figheight(),
     )  # fmt: skip
-    figure.suptitle(title or "Query, then its nearest database images", fontsize=10, y=0.995)
+    figure.suptitle(title, fontsize=10, y=0.995)
     for row in range(rows):
         caption = query_captions[row] if query_captions is not None else "query"
         _cell(figure.add_subplot(grid[row, 0]), query_images[row], QUERY, caption)
@@ -99,8 +100,8 @@ def _cell(axes: Any, image: Images, color: str, caption: str) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(color=color, linewidth=2.5)
-    axes.set_xlabel(_shorten(caption), fontsize=7, color="#333333", labelpad=2)
+    axes.set_xlabel(_shorten(caption), fontsize=8.5, color="#333333", labelpad=2)
 
 
-def _shorten(caption: str, longest: int = 18) -> str:
+def _shorten(caption: str, longest: int = 16) -> str:
     return caption if len(caption) <= longest else caption[: longest - 1] + "…"

@@ -14,7 +14,7 @@ from utils.errors import UserError
 histogram_numba: ModuleType | None
 histogram_triton: ModuleType | None
 try:
-    from retrieval import histogram_numba
+    from retrieval import histogram_numba, nearest_numba
 except ImportError:  # optional: plain torch counts the same, slower
     histogram_numba = None
 try:
@@ -173,6 +173,8 @@ def nearest(
     if k < 1 or len(database) == 0:
         raise UserError(f"asked for {k} nearest of {len(database)} items, expected at least 1")
     k = min(k, len(database))
+    if histogram_numba is not None and target.type == "cpu" and bits < nearest_numba.MAX_BITS:
+        return nearest_numba.find_nearest(query, database, bits, k)
     columns = min(len(database), histogram_torch.TILE_COLUMNS)
     rows = max(1, histogram_torch.TILE_PAIRS // (columns + k))
     best = torch.empty(len(query), k, dtype=torch.int64, device=target)

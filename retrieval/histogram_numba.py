@@ -4,8 +4,8 @@ Measured on one core at 64 bits, a query-database pair costs 0.36 ns here, 1.8 n
 bitwise_count and bincount, about 7 ns by matrix product and torch's bincount.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import numba
@@ -17,6 +17,7 @@ from torch import Tensor
 from retrieval.labels import Labels
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
+Work = Callable[[int, int], None]
 Counts = np.ndarray[Any, np.dtype[np.int32]]
 
 TILE_ITEMS = 1 << 14  # database items that stay in a core's cache while all queries pass
@@ -30,20 +31,22 @@ def count_distances(query: Tensor, database: Tensor, code_length: int, labels: L
     rows = query.numpy().view(np.uint64)
     count = _count_multi_label if labels.multi else _count_single_label
     tiles = count(rows, database, labels, counts)
-    workers = torch.get_num_threads()
-    bounds = np.linspace(0, len(rows), workers + 1).astype(int)
-    with ThreadPoolExecutor(workers) as pool:
-        for job in [
-            pool.submit(tiles, start, stop) for start, stop in pairwise(bounds) if start < stop
-        ]:
-            job.result()
+    run_threads(tiles, len(rows))
     return torch.from_numpy(counts)
 
 
-def _count_single_label(rows: Words, database: Tensor, labels: Labels, counts: Counts) -> Any:
+def run_threads(work: Callable[[int, int], None], count: int) -> None:
+    """Call `work(start, stop)` on equal stretches of `count` rows, one thread each."""
+    workers = max(1, min(torch.get_num_threads(), count))
+    bounds = np.linspace(0, count, workers + 1).astype(int)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def _count_single_label(rows: Words, database: Tensor, labels: Labels, counts: Counts) -> Work:
     """Work on some queries; the database is sorted by class, so the relevant are one stretch."""
     classes, order = labels.database.sort()
-    columns = _columns(database[order])
+    columns = word_columns(database[order])
     low = torch.searchsorted(classes, labels.query).numpy()
     high = torch.searchsorted(classes, labels.query, right=True).numpy()
 
@@ -56,9 +59,9 @@ def _count_single_label(rows: Words, database: Tensor, labels: Labels, counts: C
     return work
 
 
-def _count_multi_label(rows: Words, database: Tensor, labels: Labels, counts: Counts) -> Any:
+def _count_multi_label(rows: Words, database: Tensor, labels: Labels, counts: Counts) -> Work:
     """Work on some queries; an item's grade is counted along with its distance."""
-    columns, label_columns = _columns(database), _columns(labels.database)
+    columns, label_columns = word_columns(database), word_columns(labels.database)
     label_rows = labels.query.numpy().view(np.uint64)
 
     def work(start: int, stop: int) -> None:
@@ -72,7 +75,8 @@ def _count_multi_label(rows: Words, database: Tensor, labels: Labels, counts: Co
     return work
 
 
-def _columns(words: Tensor) -> Words:
+def word_columns(words: Tensor) -> Words:
+    """Words of all items together, (words, n): loops over items run along memory."""
     return np.ascontiguousarray(words.numpy().view(np.uint64).T)
 
 
@@ -89,7 +93,7 @@ _popcount: Any = intrinsic(_popcount_code)
 
 
 @numba.njit(nogil=True, cache=True)
-def _fill_distances(row, columns, start, count, keys):  # type: ignore[no-untyped-def]
+def fill_distances(row, columns, start, count, keys):  # type: ignore[no-untyped-def]
     """Distances of `count` items from `start` on into `keys`; simple loops, so they vectorise."""
     column = columns[0, start : start + count]
     word = row[0]
@@ -131,7 +135,7 @@ def _single_label_tile(query, columns, low, high, counts):  # type: ignore[no-un
             lanes[:] = 0
             for start in range(begin, end, STRIP):
                 count = min(STRIP, end - start)
-                _fill_distances(query[i], columns, start, count, keys)
+                fill_distances(query[i], columns, start, count, keys)
                 _tally(keys, count, lanes)
             for bin in range(lanes.shape[1]):
                 counts[i, stretch % 2, bin] += lanes[:, bin].sum()
@@ -148,7 +152,7 @@ def _multi_label_tile(query, columns, labels, label_columns, counts):  # type: i
         lanes[:] = 0
         for start in range(0, items, STRIP):
             count = min(STRIP, items - start)
-            _fill_distances(query[i], columns, start, count, keys)
+            fill_distances(query[i], columns, start, count, keys)
             for w in range(len(labels[i])):
                 column = label_columns[w, start : start + count]
                 word = labels[i, w]

@@ -11,7 +11,8 @@ from retrieval.labels import class_sums
 from retrieval.stable_order import stable_rank_sums
 from retrieval.ties import RankSums, found_within, ideal_dcg, rank_sums, tie_groups
 
-CHUNK_CELLS = 1 << 21  # query · grade · distance cells worked on at a time
+CHUNK_CELLS = 1 << 21  # query · grade · distance cells counted at a time
+CACHE_CELLS = 1 << 17  # of these, cells scored at a time on the CPU, so that they stay in cache
 CURVE_POINTS = 50  # ranks at which the precision-recall curve by rank is read
 
 
@@ -34,21 +35,28 @@ def tally_queries(pairing: Pairing, cutoffs: list[int], ties: str) -> Tally:
     """Score all queries; `cutoffs` are the ranks K of the metrics within K, rising."""
     size = len(pairing.database)
     ranks = sorted({round(x) for x in np.geomspace(1, size, min(size, CURVE_POINTS))})
-    rows = max(1, CHUNK_CELLS // (pairing.labels.grades * (pairing.code_length + 1)))
+    cells = pairing.labels.grades * (pairing.code_length + 1)
     ap: list[Tensor] = []
     totals: dict[str, Tensor] = {}
-    for top in range(0, len(pairing.query), rows):
-        part = pairing.rows(top, top + rows)
-        chunk_ap, sums = _score(part, cutoffs, ranks, ties)
-        ap.append(chunk_ap)
-        totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+    for chunk in _chunks(pairing, CHUNK_CELLS // cells):
+        counts = count_pairing(chunk).counts
+        rows = (CACHE_CELLS if counts.device.type == "cpu" else CHUNK_CELLS) // cells
+        for part, some in zip(_chunks(chunk, rows), counts.split(max(1, rows)), strict=True):
+            part_ap, sums = _score(part, some, cutoffs, ranks, ties)
+            ap.append(part_ap)
+            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
     return Tally(torch.cat(ap), ranks, totals)
 
 
+def _chunks(pairing: Pairing, rows: int) -> list[Pairing]:
+    """The pairing cut along its queries."""
+    rows = max(1, rows)
+    return [pairing.rows(top, top + rows) for top in range(0, len(pairing.query), rows)]
+
+
 def _score(
-    pairing: Pairing, cutoffs: list[int], ranks: list[int], ties: str
+    pairing: Pairing, counts: Tensor, cutoffs: list[int], ranks: list[int], ties: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    counts = count_pairing(pairing).counts
     size = len(pairing.database)
     sums, found = _ranked(pairing, counts, [*cutoffs, size], ranks, ties)
     relevant = counts[:, 1:].sum((1, 2)).double()

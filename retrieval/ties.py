@@ -175,22 +175,15 @@ def _hypergeometric(x: Tensor, high: Tensor, n: Tensor, r: Tensor, m: Tensor) ->
 
 def harmonic_difference(start: Tensor, count: Tensor) -> Tensor:
     """H(start + count) - H(start) of harmonic numbers, exact to rounding however large."""
-    small = (start < HARMONIC_TABLE) | (count == 0)
+    numbers = torch.arange(1, HARMONIC_TABLE + 1, device=start.device, dtype=torch.float64)
+    table = torch.nn.functional.pad((1 / numbers).cumsum(0), (1, 0))
     end = start + count
+    near = (
+        table[end.clamp(max=HARMONIC_TABLE).long()] - table[start.clamp(max=HARMONIC_TABLE).long()]
+    )
     a, b = start.clamp(min=HARMONIC_TABLE), end.clamp(min=HARMONIC_TABLE)
     # The expansion of H(b) - H(a), its logarithm written so that near ends do not cancel.
-    far = torch.log1p((b - a) / a) + _tail(b) - _tail(a)
-    return torch.where(small, harmonic(end) - harmonic(start), far)
-
-
-def harmonic(x: Tensor) -> Tensor:
-    """Harmonic numbers H(x) of whole numbers."""
-    numbers = torch.arange(1, HARMONIC_TABLE, device=x.device, dtype=torch.float64)
-    table = torch.nn.functional.pad((1 / numbers).cumsum(0), (1, 0))
-    near = table[x.clamp(max=HARMONIC_TABLE - 1).long()]
-    far = x.clamp(min=HARMONIC_TABLE)
-    euler_gamma = 0.57721566490153286061
-    return torch.where(x < HARMONIC_TABLE, near, torch.log(far) + euler_gamma + _tail(far))
+    return near + torch.log1p((b - a) / a) + (_tail(b) - _tail(a))
 
 
 def _tail(x: Tensor) -> Tensor:

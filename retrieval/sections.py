@@ -1,0 +1,222 @@
+"""The sections of the report page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from retrieval import plots
+from retrieval.codes import Codes
+from retrieval.diagnostics import Neighbours
+from retrieval.grid import SHOWN, retrieval_grid
+from retrieval.hamming import nearest
+from retrieval.overlap import Overlap
+from retrieval.page import Section, panels_html, paragraph, table_html
+from retrieval.scored import Images, Scored
+
+GRID_QUERIES = 8
+
+
+def page_facts(scored: Mapping[str, Scored]) -> list[tuple[str, str]]:
+    """What a reader must know before comparing a figure with another paper's."""
+    first = next(iter(scored.values()))
+    found, codes = first.evaluation, first.codes
+    lengths = sorted({one.evaluation.code_length for one in scored.values()})
+    return [
+        ("protocol", codes.protocol or "not stated"),
+        ("queries", f"{found.queries:,}"),
+        ("database", f"{found.database:,}"),
+        ("code length", " and ".join(map(str, lengths)) + " bits"),
+        ("tie rule", found.ties),
+        ("nothing relevant for", f"{found.queries_without_relevant:,} queries"),
+    ]
+
+
+def page_sections(scored: Mapping[str, Scored], images: Images | None) -> list[Section]:
+    evaluations = {name: one.evaluation for name, one in scored.items()}
+    sections = [_score_section(scored)]
+    for name, one in scored.items():
+        if one.overlap.any:
+            sections.insert(0, _overlap_section(name, one.overlap))
+    if any(one.paired for one in scored.values()):
+        sections.append(_paired_section(scored))
+    counts = next(iter(scored.values())).codes.train_class_counts
+    sizes = None if counts is None else counts.tolist()
+    distances = [plots.distance_figure(name, found) for name, found in evaluations.items()]
+    panels = {
+        "Precision and recall": [
+            plots.rank_curve_figure(evaluations),
+            plots.radius_curve_figure(evaluations),
+        ],
+        "Within the first K": [
+            plots.precision_at_figure(evaluations),
+            plots.recall_at_figure(evaluations),
+        ],
+        "MAP by class size": [plots.class_size_figure(evaluations, sizes)],
+        "Distances of relevant and irrelevant pairs": distances,
+    }
+    sections += [Section(title, [panels_html(figures, title)]) for title, figures in panels.items()]
+    if images is not None:
+        for name, one in scored.items():
+            picture = grid_figure(one.codes, images)
+            body = [panels_html([picture], f"Nearest database images of {name}", vector=False)]
+            sections.append(Section(f"Retrievals of {name}", body))
+    for name, one in scored.items():
+        sections.append(_diagnostics_section(name, one))
+    return sections
+
+
+def _score_section(scored: Mapping[str, Scored]) -> Section:
+    columns = [_overall(one) for one in scored.values()]
+    deep = [_within(one) for one in scored.values()]
+    tables = [
+        table_html(
+            ["metric", *scored], [[label, *(one[label] for one in side)] for label in side[0]]
+        )
+        for side in (columns, deep)
+        if side[0]
+    ]
+    return Section("Scores", ['<div class="panels">', *tables, "</div>", paragraph(_SCORE_NOTE)])
+
+
+def _overall(one: Scored) -> dict[str, str]:
+    """Scores over the whole ranking, label → figure."""
+    found = one.evaluation
+    rows = {
+        "MAP@ALL": _number(found.map),
+        "· 95% interval": f"{one.interval[0]:.3f} to {one.interval[1]:.3f}",
+        "· best order inside ties": _number(one.best_and_worst[0]),
+        "· worst order inside ties": _number(one.best_and_worst[1]),
+        "· mean over the classes": _number(found.map_macro),
+    }
+    rows |= {f"· {group}-shot classes": _number(value) for group, value in found.groups.items()}
+    rows[f"Precision within radius {found.radius}"] = _number(found.precision_within_radius)
+    rows["· queries that find nothing there"] = f"{found.empty_within_radius:.1%}"
+    return rows
+
+
+def _within(one: Scored) -> dict[str, str]:
+    """Scores within the first K, label → figure."""
+    found, rows = one.evaluation, {}
+    for k in found.map_at_k:
+        rows[f"MAP@{k}, over the relevant found"] = _number(found.map_at_k[k])
+        rows[f"· over min({k}, relevant in all)"] = _number(found.map_at_k_min[k])
+    for name, values in (
+        ("Precision", found.precision_at),
+        ("Recall", found.recall_at),
+        ("nDCG", found.ndcg_at),
+    ):
+        rows |= {f"{name}@{k}": _number(value) for k, value in values.items()}
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+_SCORE_NOTE = (
+    "Every figure is a mean over the queries; a query without a relevant image scores 0. Images at "
+    "one Hamming distance are tied; the tie rule says which order inside a tie is scored "
+    "('expected': the mean over all orders). Published hashing tables divide AP@K by the relevant "
+    "images found within K."
+)
+
+
+def _overlap_section(name: str, overlap: Overlap) -> Section:
+    parts = []
+    if overlap.same_name_and_code:
+        parts.append(f"{overlap.same_name_and_code:,} by name and code")
+    if overlap.same_content:
+        parts.append(f"{overlap.same_content:,} by content")
+    examples = ", ".join(map(str, overlap.examples))
+    text = f"{name}: {' and '.join(parts)} (queries {examples}). They find themselves first."
+    return Section("Warning: queries sit in the database", [paragraph(text)], warning=True)
+
+
+def _paired_section(scored: Mapping[str, Scored]) -> Section:
+    base = next(iter(scored))
+    rows = []
+    for name, one in scored.items():
+        if one.paired is not None:
+            test = one.paired
+            rows.append(
+                [name, f"{test.difference:+.4f}", f"{test.low:+.4f} to {test.high:+.4f}",
+                 f"{test.p_value:.4f}"]
+            )  # fmt: skip
+    header = ["codes", f"MAP@ALL minus {base}", "95% interval", "p-value"]
+    note = "Randomization test on the queries' average precisions, two-sided, 10,000 sign flips."
+    return Section(f"Compared with {base}", [table_html(header, rows), paragraph(note)])
+
+
+def _diagnostics_section(name: str, one: Scored) -> Section:
+    bits, codes = one.bits, one.codes
+    facts = bits.to_dict()
+    pairs = ", ".join(f"{i}={j}" for i, j in bits.duplicates[:20])
+    rows = [
+        ["dead bits", ", ".join(map(str, bits.dead)) or "none"],
+        ["duplicate bits", pairs or "none"],
+        ["mean entropy of a bit", f"{facts['mean_entropy']:.3f} of 1"],
+        ["mean absolute correlation", f"{facts['mean_absolute_correlation']:.3f}"],
+        ["distinct database codes", f"{bits.distinct:,} of {bits.items:,}"],
+        ["images whose code another class has too", f"{one.collisions:.1%}"],
+    ]
+    figures = [plots.balance_figure(bits), plots.correlation_figure(bits)]
+    body = [table_html(["diagnostic", "value"], rows), panels_html(figures, "Bits")]
+    if one.neighbours is not None:
+        counts = None if codes.train_class_counts is None else codes.train_class_counts.tolist()
+        figure = plots.neighbours_figure(one.neighbours, counts)
+        body.append(panels_html([figure], "Classes among the ten nearest"))
+        body.append(_swallowed(one.neighbours, codes))
+    return Section(f"Codes of {name}", body)
+
+
+def _swallowed(found: Neighbours, codes: Codes) -> str:
+    lost = found.swallowed()
+    if not lost:
+        return paragraph("No class's queries find another class more often than their own.")
+    counts = codes.train_class_counts
+    header = ["class", "own share", "swallowed by", "its share"]
+    rows = []
+    for c in lost[:20]:
+        rival = int(found.rival[c])
+        rows.append(
+            [_class(codes, c, counts), f"{found.own[c]:.2f}", _class(codes, rival, counts),
+             f"{found.rival_share[c]:.2f}"]
+        )  # fmt: skip
+    more = f" The worst 20 of {len(lost)} are listed." if len(lost) > 20 else ""
+    note = "Classes whose queries find another class more often than their own among the ten "
+    note += "nearest; in brackets the training images." if counts is not None else "nearest."
+    return paragraph(note + more) + table_html(header, rows)
+
+
+def _class(codes: Codes, index: int, counts: Any) -> str:
+    known = codes.class_names is not None and index < len(codes.class_names)
+    name = str(codes.class_names[index]) if known and codes.class_names is not None else f"{index}"
+    return name if counts is None else f"{name} ({int(counts[index])})"
+
+
+def grid_figure(codes: Codes, images: Images, queries: int = GRID_QUERIES, seed: int = 0) -> Figure:
+    """Random queries and their nearest database images, as `retrieval_grid` draws them."""
+    generator = np.random.default_rng(seed)
+    count = min(queries, len(codes.query_codes))
+    chosen = np.sort(generator.choice(len(codes.query_codes), count, replace=False))
+    indices, distances = nearest(
+        codes.query_codes[chosen], codes.database_codes, SHOWN, code_length=codes.code_length
+    )
+    table = indices.numpy()
+    labels = codes.query_labels[chosen], codes.database_labels[table]
+    if codes.query_labels.ndim == 1:
+        relevant = labels[0][:, None] == labels[1]
+        captions = [_class(codes, int(label), None) for label in labels[0]]
+    else:
+        relevant = (labels[0][:, None].astype(bool) & labels[1].astype(bool)).any(-1)
+        captions = [f"query {index}" for index in chosen]
+    return retrieval_grid(
+        [images("query", int(index)) for index in chosen],
+        [[images("database", int(index)) for index in row] for row in table],
+        relevant,
+        distances=distances.numpy(),
+        query_captions=captions,
+        title="",
+    )
