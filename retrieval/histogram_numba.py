@@ -89,7 +89,7 @@ def _popcount_code(context: Any, word: Any) -> Any:
     return numba.types.uint64(numba.types.uint64), code
 
 
-_popcount: Any = intrinsic(_popcount_code)
+popcount: Any = intrinsic(_popcount_code)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -98,12 +98,12 @@ def fill_distances(row, columns, start, count, keys):  # type: ignore[no-untyped
     column = columns[0, start : start + count]
     word = row[0]
     for j in range(count):
-        keys[j] = _popcount(word ^ column[j])
+        keys[j] = popcount(word ^ column[j])
     for w in range(1, len(row)):
         column = columns[w, start : start + count]
         word = row[w]
         for j in range(count):
-            keys[j] += _popcount(word ^ column[j])
+            keys[j] += popcount(word ^ column[j])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -157,7 +157,7 @@ def _multi_label_tile(query, columns, labels, label_columns, counts):  # type: i
                 column = label_columns[w, start : start + count]
                 word = labels[i, w]
                 for j in range(count):
-                    keys[j] += distances * _popcount(word & column[j])
+                    keys[j] += distances * popcount(word & column[j])
             _tally(keys, count, lanes)
         flat = counts[i].reshape(-1)
         for bin in range(len(flat)):

@@ -5,12 +5,20 @@ as a whole: an item's rank is the number of nearer items, known from the counts,
 items at its own distance before it, carried along from tile to tile.
 """
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from retrieval.hamming import Pairing
 from retrieval.histogram_torch import TILE_COLUMNS, tile_distances, tile_grades, word_signs
 from retrieval.ties import RankSums
+
+stable_numba: ModuleType | None
+try:
+    from retrieval import stable_numba
+except ImportError:  # optional, as in retrieval.hamming
+    stable_numba = None
 
 TILE_PAIRS = 1 << 20  # query-database pairs held at a time
 
@@ -23,6 +31,10 @@ def stable_rank_sums(pairing: Pairing, counts: Tensor, cutoffs: list[int]) -> Ra
         counts: the pairing's counts (queries, grades, distances).
         cutoffs: ranks K in rising order.
     """
+    if stable_numba is not None and counts.device.type == "cpu" and counts.shape[2] < 1 << 16:
+        fields = pairing.query, pairing.database, pairing.labels
+        precision, found, dcg = stable_numba.stable_sums(*fields, counts, cutoffs)
+        return RankSums(precision, precision / found.clamp(min=1), found, dcg)
     columns = min(len(pairing.database), TILE_COLUMNS)
     rows = max(1, TILE_PAIRS // columns)
     parts = [

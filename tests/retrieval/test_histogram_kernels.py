@@ -68,3 +68,26 @@ def test_triton_counts_as_plain_torch():
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+MEMORY = """
+import resource
+import numpy as np
+from retrieval.metrics import evaluate
+generator = np.random.default_rng(0)
+def problem(queries, database):
+    sizes = (queries, database)
+    codes = [generator.integers(0, 256, (n, 8), dtype=np.uint8) for n in sizes]
+    labels = [generator.integers(0, 50, n) for n in sizes]
+    return *codes, *labels
+evaluate(*problem(10, 100), code_length=64)
+large = problem(4000, 300_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+evaluate(*large, code_length=64)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_memory_is_a_fraction_of_one_byte_a_pair():
+    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 300  # MiB; one byte a pair would be 1,144
