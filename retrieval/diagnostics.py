@@ -121,14 +121,18 @@ def _duplicates(products: Tensor, ones: Tensor, items: int) -> tuple[tuple[int, 
 
 
 def collision_share(
-    codes: Array, labels: Array, code_length: int | None = None, seed: int = 0
+    codes: Array,
+    labels: Array,
+    code_length: int | None = None,
+    device: torch.device | str | None = None,
+    seed: int = 0,
 ) -> float:
     """Share of images whose very code also belongs to an image they share no label with.
 
     Asked of a random sample of at most 2,000 images against all of them.
     """
     pick = sample(len(codes), seed)
-    pairing = pair_up(codes[pick], codes, labels[pick], labels, code_length)
+    pairing = pair_up(codes[pick], codes, labels[pick], labels, code_length, device)
     return float((count_pairing(pairing).counts[:, 0, 0] > 0).double().mean())
 
 
@@ -138,6 +142,7 @@ def class_neighbours(
     query_labels: np.ndarray[Any, np.dtype[np.int64]],
     database_labels: np.ndarray[Any, np.dtype[np.int64]],
     code_length: int | None = None,
+    device: torch.device | str | None = None,
     seed: int = 0,
 ) -> Neighbours:
     """Count the classes among the ten nearest of each class's queries (single-label data).
@@ -148,7 +153,7 @@ def class_neighbours(
     pick = sample(len(query_codes), seed)
     order = np.random.default_rng(seed).permutation(len(database_codes))
     indices, _ = nearest(
-        query_codes[pick], database_codes[order], NEIGHBOURS, code_length=code_length
+        query_codes[pick], database_codes[order], NEIGHBOURS, code_length=code_length, device=device
     )
     found = np.asarray(database_labels)[order][indices.cpu().numpy()]
     asked = np.asarray(query_labels)[pick]

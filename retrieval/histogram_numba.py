@@ -53,8 +53,10 @@ def _count_single_label(rows: Words, database: Tensor, labels: Labels, counts: C
     def work(start: int, stop: int) -> None:
         part = slice(start, stop)
         for left in range(0, columns.shape[1], TILE_ITEMS):
-            tile = columns[:, left : left + TILE_ITEMS]
-            _single_label_tile(rows[part], tile, low[part] - left, high[part] - left, counts[part])
+            right = min(left + TILE_ITEMS, columns.shape[1])
+            _single_label_tile(
+                rows[part], columns, left, right, low[part], high[part], counts[part]
+            )
 
     return work
 
@@ -67,9 +69,9 @@ def _count_multi_label(rows: Words, database: Tensor, labels: Labels, counts: Co
     def work(start: int, stop: int) -> None:
         part = slice(start, stop)
         for left in range(0, columns.shape[1], TILE_ITEMS):
-            tile = slice(left, left + TILE_ITEMS)
+            right = min(left + TILE_ITEMS, columns.shape[1])
             _multi_label_tile(
-                rows[part], columns[:, tile], label_rows[part], label_columns[:, tile], counts[part]
+                rows[part], columns, left, right, label_rows[part], label_columns, counts[part]
             )
 
     return work
@@ -118,18 +120,18 @@ def _tally(keys, count, lanes):  # type: ignore[no-untyped-def]
         lanes[0, keys[j]] += 1
 
 
+# The tiles come as bounds, not as slices, whose columns would not be known to be contiguous.
 @numba.njit(nogil=True, cache=True)
-def _single_label_tile(query, columns, low, high, counts):  # type: ignore[no-untyped-def]
-    """Count a tile; items `low[i]` to `high[i]`, as far as inside it, are relevant to query i."""
+def _single_label_tile(query, columns, first, last, low, high, counts):  # type: ignore[no-untyped-def]
+    """Count the items from `first` to `last`; those from `low[i]` to `high[i]` are relevant."""
     keys = np.empty(STRIP, np.uint16)
     lanes = np.empty((4, counts.shape[2]), np.int32)
-    items = columns.shape[1]
     for i in range(len(query)):
-        left = min(max(low[i], 0), items)
-        right = min(max(high[i], 0), items)
+        left = min(max(low[i], first), last)
+        right = min(max(high[i], first), last)
         for stretch in range(3):
-            begin = (0, left, right)[stretch]
-            end = (left, right, items)[stretch]
+            begin = (first, left, right)[stretch]
+            end = (left, right, last)[stretch]
             if begin == end:
                 continue
             lanes[:] = 0
@@ -142,16 +144,15 @@ def _single_label_tile(query, columns, low, high, counts):  # type: ignore[no-un
 
 
 @numba.njit(nogil=True, cache=True)
-def _multi_label_tile(query, columns, labels, label_columns, counts):  # type: ignore[no-untyped-def]
-    """Count a tile by distance and number of shared labels."""
+def _multi_label_tile(query, columns, first, last, labels, label_columns, counts):  # type: ignore[no-untyped-def]
+    """Count the items from `first` to `last` by distance and number of shared labels."""
     keys = np.empty(STRIP, np.uint16)
     distances = np.uint64(counts.shape[2])
     lanes = np.empty((4, counts.shape[1] * counts.shape[2]), np.int32)
-    items = columns.shape[1]
     for i in range(len(query)):
         lanes[:] = 0
-        for start in range(0, items, STRIP):
-            count = min(STRIP, items - start)
+        for start in range(first, last, STRIP):
+            count = min(STRIP, last - start)
             fill_distances(query[i], columns, start, count, keys)
             for w in range(len(labels[i])):
                 column = label_columns[w, start : start + count]

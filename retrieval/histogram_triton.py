@@ -15,7 +15,7 @@ from retrieval.labels import Labels
 MAX_BINS = 1024  # counts a query that fit the registers
 QUERIES = 4  # queries a program, one after another over the same slice
 ITEMS = 1024  # database items a step
-SLICE = 1 << 16  # database items a program
+SLICE = 1 << 16  # database items a program, at most
 
 
 def count_distances(query: Tensor, database: Tensor, code_length: int, labels: Labels) -> Tensor:
@@ -25,7 +25,9 @@ def count_distances(query: Tensor, database: Tensor, code_length: int, labels: L
     used = labels.grades * (code_length + 1)
     label_rows = labels.query if labels.multi else labels.query[:, None]
     label_columns = labels.database if labels.multi else labels.database[:, None]
-    grid = (triton.cdiv(len(query), QUERIES), triton.cdiv(len(database), SLICE))
+    slices = triton.cdiv(len(database), SLICE)
+    slice_items = triton.cdiv(triton.cdiv(len(database), slices), ITEMS) * ITEMS
+    grid = (triton.cdiv(len(query), QUERIES), slices)
     _count[grid](
         query,
         database.T.contiguous(),
@@ -34,6 +36,7 @@ def count_distances(query: Tensor, database: Tensor, code_length: int, labels: L
         counts,
         len(query),
         len(database),
+        slice_items,
         words=query.shape[1],
         label_words=label_rows.shape[1],
         multi=labels.multi,
@@ -42,7 +45,6 @@ def count_distances(query: Tensor, database: Tensor, code_length: int, labels: L
         bins=max(16, triton.next_power_of_2(used + 1)),
         queries=QUERIES,
         items=ITEMS,
-        slice_items=SLICE,
     )
     return counts
 
@@ -68,6 +70,7 @@ def _count(  # type: ignore[no-untyped-def]
     counts,
     query_count,
     database_count,
+    slice_items,
     words: tl.constexpr,
     label_words: tl.constexpr,
     multi: tl.constexpr,
@@ -76,7 +79,6 @@ def _count(  # type: ignore[no-untyped-def]
     bins: tl.constexpr,
     queries: tl.constexpr,
     items: tl.constexpr,
-    slice_items: tl.constexpr,
 ):
     first = tl.program_id(0) * queries
     begin = tl.program_id(1).to(tl.int64) * slice_items
@@ -102,4 +104,4 @@ def _count(  # type: ignore[no-untyped-def]
             key = tl.where(inside, key, bins - 1)  # the last bin is no distance
             total += tl.histogram(key, bins)
         limit = tl.where(first + q < query_count, used, 0)
-        tl.atomic_add(counts + row * used + bin, total, mask=bin < limit)
+        tl.atomic_add(counts + row * used + bin, total, mask=bin < limit, sem="relaxed")

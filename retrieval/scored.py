@@ -87,17 +87,15 @@ def score_all(
                 mean_average_precision(*sides, ties="pessimistic", **shared),
             ),
             bits=bit_report(codes.database_codes, codes.code_length, device),
-            collisions=collision_share(
-                codes.database_codes, codes.database_labels, codes.code_length
-            ),
-            neighbours=_neighbours(codes),
+            collisions=collision_share(codes.database_codes, codes.database_labels, **shared),
+            neighbours=_neighbours(codes, device),
             overlap=_overlap(codes, images),
             paired=None if base is None else _paired(base, codes, found),
         )
     return scored
 
 
-def _neighbours(codes: Codes) -> Neighbours | None:
+def _neighbours(codes: Codes, device: torch.device | str | None) -> Neighbours | None:
     labels = match_labels(codes.query_labels, codes.database_labels, torch.device("cpu"))
     if labels.multi:
         return None
@@ -106,7 +104,8 @@ def _neighbours(codes: Codes) -> Neighbours | None:
         codes.database_codes,
         labels.query.numpy(),
         labels.database.numpy(),
-        codes.code_length,
+        code_length=codes.code_length,
+        device=device,
     )
 
 

@@ -21,10 +21,11 @@ GRID_QUERIES = 8
 def page_facts(scored: Mapping[str, Scored]) -> list[tuple[str, str]]:
     """What a reader must know before comparing a figure with another paper's."""
     first = next(iter(scored.values()))
-    found, codes = first.evaluation, first.codes
+    found = first.evaluation
     lengths = sorted({one.evaluation.code_length for one in scored.values()})
+    protocols = dict.fromkeys(one.codes.protocol or "not stated" for one in scored.values())
     return [
-        ("protocol", codes.protocol or "not stated"),
+        ("protocol", "; ".join(protocols)),
         ("queries", f"{found.queries:,}"),
         ("database", f"{found.database:,}"),
         ("code length", " and ".join(map(str, lengths)) + " bits"),
