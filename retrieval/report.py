@@ -31,6 +31,7 @@ def write_report(
     top_k: Sequence[int] = TOP_K,
     ties: str = "expected",
     radius: int = 2,
+    content_overlap: bool = False,
     device: torch.device | str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score codes and write `report.html` into `out_dir`.
@@ -39,11 +40,12 @@ def write_report(
         codes: one set of codes, or several by name, compared against the first.
         out_dir: folder, made when missing.
         images: `images(side, index)` gives the picture of a 'query' or 'database' image as
-            (height, width[, 3]); with it the page shows retrievals and overlap by content. All
-            sets must then be of the same images.
+            (height, width[, 3]); with it the page shows retrievals. All sets must then be of the
+            same images.
         top_k: cutoffs K of the metrics within K.
         ties: the tie rule of the figures.
         radius: Hamming radius of the precision within a radius.
+        content_overlap: compare queries and database by content too, which reads every image.
         device: where to compute; None is the CPU.
 
     Returns:
@@ -55,7 +57,8 @@ def write_report(
     named = {codes.dataset or "codes": codes} if isinstance(codes, Codes) else dict(codes)
     if not named:
         raise UserError("got no codes, expected at least one set; give a codes.npz")
-    scored = score_all(named, images, tuple(top_k), ties, radius, device)
+    compared = images if content_overlap else None
+    scored = score_all(named, compared, tuple(top_k), ties, radius, device)
     sections = page_sections(scored, images)
     first = next(iter(named.values()))
     page = render_page(first.dataset or "Retrieval", page_facts(scored), sections)

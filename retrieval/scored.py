@@ -64,7 +64,10 @@ def score_all(
     radius: int,
     device: torch.device | str | None,
 ) -> dict[str, Scored]:
-    """Score every set of codes; those after the first are tested against it."""
+    """Score every set of codes; those after the first are tested against it.
+
+    Arguments as `retrieval.report.write_report`; `images`, when given, are compared by content.
+    """
     scored: dict[str, Scored] = {}
     for name, codes in named.items():
         sides = (codes.query_codes, codes.database_codes, codes.query_labels, codes.database_labels)

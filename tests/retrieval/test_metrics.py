@@ -212,3 +212,17 @@ def test_harmonic_differences_keep_their_digits():
 def test_unknown_options_are_refused(make_case, options, says):
     with pytest.raises(UserError, match=says):
         mean_average_precision(*make_case(), **options)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("ties", ["expected", "optimistic", "index"])
+@pytest.mark.parametrize(("bits", "multi"), [(1, False), (64, False), (65, True), (300, True)])
+def test_a_gpu_scores_as_the_cpu(make_case, bits, multi, ties):
+    case = make_case(queries=30, database=3000, bits=bits, classes=30, multi=multi)
+    options = {"ties": ties, "top_k": (5, 100), "train_class_counts": [500, 50, 5] * 10}
+    plain = evaluate(*case, **options).to_dict()
+    found = evaluate(*case, **options, device="cuda").to_dict()
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            value, found[name] = list(value.values()), list(found[name].values())
+        assert found[name] == (pytest.approx(value, abs=1e-12) if name != "ties" else value), name

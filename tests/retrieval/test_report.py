@@ -32,7 +32,11 @@ def test_page_is_self_contained_and_complete(tmp_path, make_case):
     }
     pictures["query"][7] = pictures["database"][3]
     metrics = write_report(
-        make_codes(**fields), tmp_path, lambda side, index: pictures[side][index], top_k=(10,)
+        make_codes(**fields),
+        tmp_path,
+        lambda side, index: pictures[side][index],
+        top_k=(10,),
+        content_overlap=True,
     )
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
