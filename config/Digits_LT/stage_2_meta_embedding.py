@@ -11,11 +11,15 @@ config = {
         **training_opt,
         "method": "ours",
         "log_dir": training_opt["log_dir"].replace("stage_1", "stage_2_meta_embedding"),
-        "num_epochs": 30,
-        "optimizer": {"name": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.05}},
+        "num_epochs": 20,
+        "optimizer": {"name": "AdamW", "params": {"lr": 3e-4, "weight_decay": 0.05}},
     },
     "networks": {
-        "feat_model": {**stage_1["networks"]["feat_model"], "weights": weights},
+        "feat_model": {
+            **stage_1["networks"]["feat_model"],
+            "optim_params": {"lr": 1e-4},
+            "weights": weights,
+        },
         "hash_head": {
             "def_file": "./models/meta_embedding_head.py",
             "weights": weights,
