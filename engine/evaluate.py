@@ -11,12 +11,15 @@ from sklearn.metrics import f1_score
 
 from engine.encode import Encoded, encode
 from engine.open_set import evaluate_open_set
+from engine.report import write_results
 from engine.run import Run
-from retrieval.codes import save_codes
+from retrieval.codes import Codes, make_codes, save_codes
 from retrieval.metrics import Evaluation, evaluate
+from retrieval.scored import score_all
 from utils.atomic_file import write_json
 from utils.environment import environment
 
+RADIUS = 2  # of precision within a Hamming radius
 Encoder = Callable[[Run, NDArray[np.int64]], Encoded]
 logger = logging.getLogger("long_tail_hashing")
 
@@ -33,14 +36,14 @@ def validate(run: Run) -> Evaluation:
         labels[split.validation],
         labels[database],
         code_length=run.config.training_opt.code_length,
-        top_k=tuple(run.config.training_opt.top_k),
+        top_k=(),
         train_class_counts=split.class_counts,
         device=run.device,
     )
 
 
 def test(run: Run, encoder: Encoder = encode, open_set: bool = False) -> dict[str, Any]:
-    """Code queries and database, score them, and leave the figures in the run's folder.
+    """Code queries and database, score them, and leave figures and report in the run's folder.
 
     Args:
         encoder: gives the codes of images by index.
@@ -52,27 +55,22 @@ def test(run: Run, encoder: Encoder = encode, open_set: bool = False) -> dict[st
     Raises:
         UserError: if open-set queries are asked for and there are none.
     """
-    split, labels = run.dataset.split, run.dataset.source.labels
+    split = run.dataset.split
     options = run.config.training_opt
     with run.timed("encode"):
         query, database = encoder(run, split.query), encoder(run, split.database)
+    codes = make_run_codes(run, query, database)
+    save_codes(run.log_dir / "codes.npz", **vars(codes))
     with run.timed("evaluate"):
-        result = evaluate(
-            query.codes,
-            database.codes,
-            labels[split.query],
-            labels[split.database],
-            code_length=options.code_length,
-            top_k=tuple(options.top_k),
-            train_class_counts=split.class_counts,
-            device=run.device,
-        )
-    metrics = {**_identity(run), **result.to_dict(), **classification(query, labels[split.query])}
+        named = {options.method: codes}
+        scored = score_all(named, None, tuple(options.top_k), "expected", RADIUS, run.device)
+    metrics = {**scored[options.method].to_dict(), **_identity(run)}
+    metrics |= classification(query, codes.query_labels)
     if open_set:
         metrics["open_set"] = evaluate_open_set(run, encoder, query, database)
+    write_results(run, scored)
     metrics["seconds"] = {name: round(value, 3) for name, value in run.seconds.items()}
     metrics["images_per_second"] = round(run.images_per_second, 1)
-    _save_codes(run, query, database)
     write_json(run.log_dir / "metrics.json", metrics)
     _log(run, metrics)
     return metrics
@@ -110,11 +108,11 @@ def _identity(run: Run) -> dict[str, Any]:
     }
 
 
-def _save_codes(run: Run, query: Encoded, database: Encoded) -> None:
+def make_run_codes(run: Run, query: Encoded, database: Encoded) -> Codes:
+    """The codes with all that is needed to score them elsewhere."""
     split, source = run.dataset.split, run.dataset.source
     names = np.array(source.image_names)
-    save_codes(
-        run.log_dir / "codes.npz",
+    return make_codes(
         query_codes=query.codes,
         database_codes=database.codes,
         code_length=run.config.training_opt.code_length,

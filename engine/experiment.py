@@ -1,5 +1,6 @@
 """What the command line asks for: train and test, test alone, check the data, or a smoke run."""
 
+import json
 import logging
 import tempfile
 from pathlib import Path
@@ -41,7 +42,7 @@ def train_and_test(
         check_open_queries(run)
     if config.engine == "minibatch":
         build_training(run)  # a mistake in losses or optimizer shows before the folder is made
-    with run_folder(run):
+    with run_folder(run, fresh=not resume):
         write_identity(run)
         if config.engine == "shallow":
             metrics = test(run, shallow.fit(run), open_set)
@@ -73,6 +74,8 @@ def test_only(
     load_networks(run.model, weights, path)
     if open_set:
         check_open_queries(run)
+    if checkpoint is None:
+        _recall_training_time(run)
     with run_folder(run):
         metrics = test(run, encode, open_set)
     return _recorded(run, metrics, record)
@@ -95,6 +98,17 @@ def smoke(config: RunConfig) -> None:
         if config.engine == "minibatch":
             test_only(small, open_set=True)
     print(f"{config.path}: smoke run passed")
+
+
+def _recall_training_time(run: Run) -> None:
+    """Take the seconds of training from the figures that the run left when it was trained."""
+    path = run.log_dir / "metrics.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before.get("split_digest") == run.dataset.digest:
+            names = before["seconds"].keys() & {"train", "validate"}
+            run.seconds.update({name: before["seconds"][name] for name in names})
+            run.images_per_second = before["images_per_second"]
 
 
 def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str, Any]:

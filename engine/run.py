@@ -84,9 +84,12 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
 
 
 @contextmanager
-def run_folder(run: Run) -> Iterator[None]:
-    """Open the run's folder: log.txt and TensorBoard events."""
+def run_folder(run: Run, fresh: bool = False) -> Iterator[None]:
+    """Open the run's folder: log.txt and TensorBoard events; `fresh` drops an earlier run's."""
     run.log_dir.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        for old in [*run.log_dir.glob("events.out.tfevents.*"), run.log_dir / "log.txt"]:
+            old.unlink(missing_ok=True)
     with log_to_file(run.log_dir / "log.txt"):
         logger.info("%s", describe(run.dataset))
         run.writer = SummaryWriter(str(run.log_dir))

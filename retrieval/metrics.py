@@ -195,7 +195,7 @@ def _summary(
     queries = len(pairing.query)
     means = {name: (total / queries).tolist() for name, total in tally.sums.items()}
     at = {
-        name: dict(zip(cutoffs, means[name], strict=True))
+        name: dict(zip(cutoffs, means.get(name, []), strict=True))  # no cutoffs, no sums
         for name in ("ap_found", "ap_min", "precision", "recall", "ndcg")
     }
     class_ap, class_queries = tally.sums["class_ap"].cpu(), tally.sums["class_queries"].cpu()

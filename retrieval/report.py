@@ -15,7 +15,7 @@ import torch
 from retrieval.codes import Codes
 from retrieval.page import render_page
 from retrieval.readers import read_codes
-from retrieval.scored import Images, score_all
+from retrieval.scored import Images, Scored, score_all
 from retrieval.sections import page_facts, page_sections
 from utils.atomic_file import write_json, write_text
 from utils.errors import UserError
@@ -59,11 +59,17 @@ def write_report(
         raise UserError("got no codes, expected at least one set; give a codes.npz")
     compared = images if content_overlap else None
     scored = score_all(named, compared, tuple(top_k), ties, radius, device)
-    sections = page_sections(scored, images)
-    first = next(iter(named.values()))
-    page = render_page(first.dataset or "Retrieval", page_facts(scored), sections)
-    write_text(Path(out_dir) / "report.html", page)
+    write_page(scored, out_dir, images)
     return {name: found.to_dict() for name, found in scored.items()}
+
+
+def write_page(
+    scored: Mapping[str, Scored], out_dir: str | Path, images: Images | None = None
+) -> None:
+    """Write `report.html` into `out_dir` from what `score_all` found; `images` as write_report."""
+    title = next(iter(scored.values())).codes.dataset or "Retrieval"
+    page = render_page(title, page_facts(scored), page_sections(scored, images))
+    write_text(Path(out_dir) / "report.html", page)
 
 
 def main(arguments: list[str] | None = None) -> int:

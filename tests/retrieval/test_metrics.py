@@ -226,3 +226,11 @@ def test_a_gpu_scores_as_the_cpu(make_case, bits, multi, ties):
         if isinstance(value, dict):
             value, found[name] = list(value.values()), list(found[name].values())
         assert found[name] == (pytest.approx(value, abs=1e-12) if name != "ties" else value), name
+
+
+def test_no_cutoff_leaves_out_the_metrics_within_k():
+    rng = np.random.default_rng(0)
+    codes, labels = rng.choice([-1, 1], (6, 8)), rng.integers(0, 2, 6)
+    found = evaluate(codes, codes, labels, labels, top_k=())
+    assert found.map_at_k == found.precision_at == {}
+    assert found.map == mean_average_precision(codes, codes, labels, labels)
