@@ -193,7 +193,7 @@ def _summary(
     shots: np.ndarray[Any, np.dtype[np.int64]] | None,
 ) -> Evaluation:
     queries = len(pairing.query)
-    means = {name: (total / queries).tolist() for name, total in tally.sums.items()}
+    means = {name: (total.double() / queries).tolist() for name, total in tally.sums.items()}
     at = {
         name: dict(zip(cutoffs, means.get(name, []), strict=True))  # no cutoffs, no sums
         for name in ("ap_found", "ap_min", "precision", "recall", "ndcg")

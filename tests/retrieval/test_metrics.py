@@ -163,7 +163,7 @@ def test_curves_equal_a_loop(make_case):
         precision = [h / n if n else 0 for h, n in zip(hits, inside.sum(1), strict=True)]
         assert found.radius_precision[radius] == pytest.approx(np.mean(precision))
         assert found.radius_recall[radius] == pytest.approx(np.mean(hits / hit.sum(1)))
-        assert found.radius_empty[radius] == pytest.approx(np.mean(inside.sum(1) == 0))
+        assert found.radius_empty[radius] == pytest.approx(np.mean(inside.sum(1) == 0), rel=1e-12)
         assert found.relevant_distances[radius] == ((distance == radius) & hit).sum()
         assert found.irrelevant_distances[radius] == ((distance == radius) & ~hit).sum()
     assert found.precision_within_radius == found.radius_precision[2]
