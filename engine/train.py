@@ -148,7 +148,7 @@ def validate_and_save(run: Run, training: Training) -> None:
         ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if value is not None),
     )
     states = network_states(run.model)
-    if result.map > training.best_map:
+    if result.map >= training.best_map:  # of equals, the longer trained
         training.best_map, training.best_epoch = result.map, training.epoch
         save_checkpoint(run.log_dir / BEST, {"state_dict_best": states, **_about(run, training)})
     save_checkpoint(

@@ -1,0 +1,99 @@
+"""Config entries become objects with the sizes, rates and schedules that they state."""
+
+import math
+
+import pytest
+import torch
+from small_config import make_config
+
+from engine.build import (
+    build_criterions,
+    build_networks,
+    build_optimizer,
+    build_scheduler,
+)
+from utils.errors import UserError
+
+COUNTS = torch.tensor([8, 4, 2, 1, 1])
+
+
+def test_heads_are_told_the_sizes_around_them(tmp_path):
+    model = build_networks(make_config(tmp_path, "meta"), num_classes=5)
+    head = model.hash_head
+    assert head.feature_layer.in_features == model.feat_model.out_features
+    assert head.hash_layer.out_features == 8
+    assert head.memory.shape == (3 * 5, 16)
+
+
+def test_a_memory_without_a_head_for_it_is_an_error(tmp_path):
+    config = make_config(tmp_path, memory={"centroids": True})
+    with pytest.raises(UserError, match="has no memory"):
+        build_networks(config, 5)
+
+
+def test_default_weights_need_a_network_that_has_some(tmp_path):
+    config = make_config(tmp_path)
+    config.networks["feat_model"].weights = "default"
+    with pytest.raises(UserError, match="weights is 'default'"):
+        build_networks(config, 5)
+
+
+def test_each_network_keeps_its_own_rate_and_fixed_ones_are_left_out(tmp_path):
+    config = make_config(tmp_path, optimizer={"name": "SGD", "params": {"lr": 0.1}})
+    config.networks["hash_head"].optim_params = {"lr": 0.5, "weight_decay": 0.2}
+    config.networks["feat_model"].fix = True
+    model = build_networks(config, 5)
+    optimizer = build_optimizer(config, model, build_criterions(config, 5, COUNTS, _cpu()))
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    assert list(groups) == ["hash_head"]
+    assert (groups["hash_head"]["lr"], groups["hash_head"]["weight_decay"]) == (0.5, 0.2)
+    assert not any(p.requires_grad for p in model.feat_model.parameters())
+
+
+def test_nothing_left_to_train_is_an_error(tmp_path):
+    config = make_config(tmp_path)
+    for network in config.networks.values():
+        network.fix = True
+    model = build_networks(config, 5)
+    with pytest.raises(UserError, match="nothing to train"):
+        build_optimizer(config, model, build_criterions(config, 5, COUNTS, _cpu()))
+
+
+def test_warm_up_then_cosine_follow_their_formulas():
+    options = _options(num_epochs=10, warmup_epochs=2)
+    rates = _rates(options, steps_per_epoch=5)
+    for step in range(10):
+        assert rates[step] == pytest.approx((1 + step * 10 / 10) / 11)
+    for step in range(10, 50):
+        expected = 0.5 * (1 + math.cos(math.pi * (step - 10) / 40))
+        assert rates[step] == pytest.approx(expected, abs=1e-6)
+
+
+def test_scheduler_times_are_in_epochs():
+    scheduler = {"name": "MultiStepLR", "params": {"milestones": [1, 3], "gamma": 0.1}}
+    rates = _rates(_options(num_epochs=4, scheduler=scheduler), steps_per_epoch=3)
+    assert rates == pytest.approx([1] * 3 + [0.1] * 6 + [0.01] * 3)
+
+
+def test_without_a_scheduler_the_rate_stays():
+    assert _rates(_options(num_epochs=2, scheduler=None), steps_per_epoch=2) == [1] * 4
+
+
+def _rates(options, steps_per_epoch):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = build_scheduler(options, optimizer, steps_per_epoch)
+    rates = []
+    for _ in range(options.num_epochs * steps_per_epoch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def _options(**changes):
+    scheduler = {"name": "CosineAnnealingLR", "params": {}}
+    return make_config("unused", **{"scheduler": scheduler, **changes}).training_opt
+
+
+def _cpu():
+    return torch.device("cpu")

@@ -1,0 +1,107 @@
+"""A checkpoint loads whole and exactly, or says what does not fit."""
+
+import pickle
+
+import pytest
+import torch
+from small_config import make_config
+
+from engine.checkpoint import BEST, load_checkpoint, load_network
+from engine.experiment import test_only as run_test_only
+from engine.experiment import train_and_test
+from engine.run import open_run
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train_and_test(make_config(folder))
+    return folder
+
+
+def _stage_2(folder, weights, **changes):
+    fresh = ["hallucinator", "selector", "memory"]
+    head = {"def_file": "./models/meta_embedding_head.py", "weights": weights, "fresh": fresh}
+    return make_config(folder, "meta", networks={"hash_head": {**head, **changes}})
+
+
+def test_a_missing_stage_1_checkpoint_is_named_and_nothing_is_written(tmp_path):
+    with pytest.raises(UserError, match=r"one/none\.pth does not exist; train it first"):
+        train_and_test(_stage_2(tmp_path / "two", "one/none.pth"))
+    assert not (tmp_path / "two").exists()
+
+
+def test_missing_names_are_listed(tmp_path, trained):
+    config = _stage_2(tmp_path / "two", str(trained / BEST), fresh=["memory"])
+    with pytest.raises(UserError, match=r"missing: hallucinator\.weight.*selector"):
+        train_and_test(config)
+    assert not (tmp_path / "two").exists()
+
+
+def test_unexpected_names_and_other_shapes_are_listed():
+    network = torch.nn.Linear(3, 2)
+    with pytest.raises(UserError, match=r"missing: bias; unexpected: extra; of another shape"):
+        load_network(network, {"weight": torch.zeros(2, 4), "extra": torch.zeros(1)}, "x")
+
+
+def test_another_code_length_is_named_by_its_shapes(tmp_path, trained):
+    config = _stage_2(tmp_path, str(trained / BEST))
+    config.training_opt.code_length = 16
+    with pytest.raises(UserError, match=r"hash_layer\.weight \(8, 16\) instead of \(16, 16\)"):
+        train_and_test(config)
+
+
+def test_a_checkpoint_of_another_split_is_refused(tmp_path, trained):
+    path = str(trained / BEST)
+    with pytest.raises(UserError, match="was trained on split"):
+        run_test_only(make_config(tmp_path / "run", seed=1), checkpoint=path)
+    with pytest.raises(UserError, match="was trained on split"):
+        config = _stage_2(tmp_path / "two", path)
+        config.training_opt.seed = 1
+        train_and_test(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path, trained):
+    config = make_config(tmp_path)
+    config.networks["my_head"] = config.networks.pop("hash_head")
+    with pytest.raises(UserError, match=r"no network 'my_head' \(networks in it: feat_model"):
+        run_test_only(config, checkpoint=str(trained / BEST))
+
+
+class _Malicious:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize("content", ["pickle", "half", "text", "list"])
+def test_a_file_that_is_no_plain_checkpoint_is_refused(tmp_path, trained, content, capsys):
+    path = tmp_path / "bad.pth"
+    if content == "pickle":
+        path.write_bytes(pickle.dumps(_Malicious()))
+    elif content == "half":
+        whole = (trained / BEST).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif content == "text":
+        path.write_text("weights")
+    else:
+        torch.save([1, 2], path)
+    with pytest.raises(UserError) as raised:
+        load_checkpoint(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_the_test_of_a_given_checkpoint_equals_the_trained_runs(tmp_path, trained):
+    again = run_test_only(make_config(tmp_path / "run"), checkpoint=str(trained / BEST))
+    assert again["map"] == run_test_only(make_config(trained))["map"]
+
+
+def test_the_checkpoint_says_what_it_was_trained_on(trained):
+    checkpoint = load_checkpoint(trained / BEST)
+    run = open_run(make_config(trained))
+    assert checkpoint["split_digest"] == run.dataset.digest
+    assert checkpoint["class_counts"] == run.dataset.split.class_counts.tolist()
+    assert checkpoint["config"]["training_opt"]["code_length"] == 8

@@ -1,0 +1,129 @@
+"""Configs are strict: what nothing reads is refused, and every value can be overridden."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.build import check_config_parts
+from engine.config import load_config, write_config
+from utils.errors import UserError
+
+STAGE_1 = "config/Digits_LT/stage_1.py"
+STAGE_2 = "config/Digits_LT/stage_2_meta_embedding.py"
+
+
+def test_a_sibling_states_only_what_differs():
+    first, second = load_config(STAGE_1), load_config(STAGE_2)
+    assert second.data == first.data
+    assert second.networks["feat_model"].params == first.networks["feat_model"].params
+    assert second.networks["hash_head"].def_file != first.networks["hash_head"].def_file
+
+
+def test_siblings_of_one_name_in_two_folders_stay_apart():
+    digits = load_config(STAGE_2)
+    cifar = load_config("config/Cifar100_LT/stage_2_meta_embedding.py")
+    assert (digits.training_opt.dataset, cifar.training_opt.dataset) == ("Digits_LT", "Cifar100_LT")
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("training_opt.code_length=16", lambda c: c.training_opt.code_length == 16),
+        (
+            "training_opt.optimizer.params.lr=1e-4",
+            lambda c: c.training_opt.optimizer["params"]["lr"] == 1e-4,
+        ),
+        ("training_opt.gradient_clip=null", lambda c: c.training_opt.gradient_clip is None),
+        ("training_opt.top_k=[1, 2]", lambda c: c.training_opt.top_k == [1, 2]),
+        (
+            "training_opt.scheduler={name: StepLR, params: {step_size: 3}}",
+            lambda c: c.training_opt.scheduler["params"] == {"step_size": 3},
+        ),
+        (
+            "networks.feat_model.params.width=8",
+            lambda c: c.networks["feat_model"].params["width"] == 8,
+        ),
+        (
+            "criterions.classification.loss_params.label_smoothing=0",
+            lambda c: c.criterions["classification"].loss_params["label_smoothing"] == 0,
+        ),
+    ],
+)
+def test_opts_set_any_value_in_yaml(override, read):
+    assert read(load_config(STAGE_1, [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training_opt.code_lenght=16", ["training_opt.code_lenght", "'code_length'"]),
+        ("trainin_opt.seed=1", ["trainin_opt", "'training_opt'"]),
+        ("networks.feet_model.fix=True", ["feet_model", "'feat_model'"]),
+        ("networks.feat_model.params.widht=8", ["params.widht", "'width'"]),
+        ("criterions.classification.loss_params.smoothing=0", ["'label_smoothing'"]),
+        ("data.params.folder=x", ["data.params.folder"]),
+        ("training_opt.optimizer.name=AdamX", ["AdamX", "'Adam'"]),
+        ("training_opt.optimizer.params.learning=1", ["optimizer.params.learning"]),
+        ("training_opt.scheduler.params.T_mx=1", ["scheduler.params.T_mx", "'T_max'"]),
+        ("training_opt.augmentation.crop=1", ["augmentation.crop", "'crop_scale'"]),
+        ("training_opt.code_length=long", ["code_length", "'long'", "a whole number"]),
+        ("training_opt.code_length=0", ["code_length is 0", "at least 1"]),
+        ("training_opt.imbalance_factor=0.5", ["imbalance_factor is 0.5", "at least 1"]),
+        ("training_opt.sampler=random", ["sampler", "'uniform'", "'class_aware'"]),
+        ("training_opt.num_epochs=0", ["num_epochs is 0"]),
+        ("training_opt.seed", ["KEY=VALUE"]),
+        ("training_opt.seed=[", ["not YAML"]),
+        ("training_opt.log_dir=logs/{bits}", ["log_dir", "bits"]),
+        ("engine=magic", ["'magic'", "minibatch"]),
+        ("memory.dpp_samples=3", ["memory.dpp_samples is 3", "centroids"]),
+        ("networks.feat_model.def_file=./models/none.py", ["./models/none.py", "no such file"]),
+        ("criterions.classification.def_file=./models/pixels.py", ["create_loss"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_key_and_remedy(override, words):
+    with pytest.raises(UserError) as raised:
+        check_config_parts(load_config(STAGE_1, [override]))
+    message = str(raised.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("config = {", "SyntaxError"),
+        ("import no_such_module", "no_such_module"),
+        ("settings = {}", "does not end with config"),
+        ("config = {'training_opt': {'dataset': 'x'}}", "lacks method"),
+    ],
+)
+def test_a_broken_config_file_is_named(tmp_path, text, words):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words) as raised:
+        load_config(str(path))
+    assert str(path) in str(raised.value)
+
+
+def test_a_missing_config_file_is_named():
+    with pytest.raises(UserError, match=r"config/none\.py does not exist"):
+        load_config("config/none.py")
+
+
+def test_places_of_runs_follow_the_options():
+    config = load_config(STAGE_2, ["training_opt.imbalance_factor=20", "training_opt.seed=3"])
+    folder = "./logs/Digits_LT/if20_32bits_seed3"
+    assert config.training_opt.log_dir == f"{folder}/stage_2_meta_embedding"
+    assert config.networks["feat_model"].weights == f"{folder}/stage_1/final_model_checkpoint.pth"
+
+
+def test_the_resolved_config_reads_back(tmp_path):
+    config = load_config(STAGE_1, ["training_opt.augmentation.crop_scale=[0.5, 1.0]"])
+    write_config(config, tmp_path / "config.yaml")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config.to_dict()
+
+
+@pytest.mark.parametrize("path", sorted(map(str, Path("config").glob("*/*.py"))))
+def test_every_shipped_config_is_valid(path):
+    check_config_parts(load_config(path))

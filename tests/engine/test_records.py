@@ -1,0 +1,49 @@
+"""A record is a CSV row a run, added whole by however many runs at once."""
+
+import csv
+import multiprocessing
+
+import pytest
+from small_config import make_config
+
+from engine.experiment import train_and_test
+from engine.records import COLUMNS, append_record
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    config = make_config(tmp_path_factory.mktemp("recorded"))
+    return train_and_test(config), config.to_dict()
+
+
+def test_a_row_holds_the_runs_figures(tmp_path, finished):
+    metrics, config = finished
+    append_record(tmp_path / "new" / "r.csv", metrics, config)
+    append_record(tmp_path / "new" / "r.csv", metrics, config)
+    rows = list(csv.DictReader((tmp_path / "new" / "r.csv").open()))
+    assert len(rows) == 2
+    assert list(rows[0]) == COLUMNS
+    assert float(rows[0]["map"]) == pytest.approx(metrics["map"], rel=1e-5)
+    assert rows[0]["backbone"] == "small_cnn"
+    assert rows[0]["commit"] == metrics["environment"]["commit"]
+    assert rows[0]["map_many"] == ""  # no class has more than 100 images
+
+
+def test_runs_that_record_at_once_lose_no_row(tmp_path, finished):
+    path = tmp_path / "r.csv"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=append_record, args=(path, *finished)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(list(csv.DictReader(path.open()))) == 8
+
+
+def test_a_file_with_other_columns_is_refused_before_training(tmp_path):
+    (tmp_path / "r.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="columns are not those"):
+        train_and_test(make_config(tmp_path / "run"), record=str(tmp_path / "r.csv"))
+    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "r.csv").read_text() == "a,b\n1,2\n"

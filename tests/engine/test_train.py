@@ -1,0 +1,234 @@
+"""Training does what it says: the same seed repeats, a resumed run continues, stages chain."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from small_config import make_config
+
+from engine.checkpoint import BEST, LAST
+from engine.experiment import test_only as run_test_only
+from engine.experiment import train_and_test
+from engine.memory import refresh_memory
+from engine.model import collect_outputs
+from engine.run import open_run
+from engine.train import build_training, step, train_epoch
+from models.memory import build_memory
+from utils.errors import UserError
+
+
+def _weights(folder, name=LAST, key="networks"):
+    networks = torch.load(folder / name, weights_only=True)[key]
+    return {f"{n}.{k}": v for n, net in networks.items() for k, v in net.items()}
+
+
+def _assert_equal_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("head", ["direct", "meta"])
+def test_the_same_seed_gives_the_same_weights_and_figures(tmp_path, head):
+    figures = [train_and_test(make_config(tmp_path / name, head)) for name in ("a", "b")]
+    assert figures[0]["map"] == figures[1]["map"]
+    _assert_equal_weights(_weights(tmp_path / "a"), _weights(tmp_path / "b"))
+
+
+def test_another_seed_gives_another_split_and_other_weights(tmp_path):
+    one = train_and_test(make_config(tmp_path / "a"))
+    other = train_and_test(make_config(tmp_path / "b", seed=1))
+    assert one["split_digest"] != other["split_digest"]
+
+
+@pytest.mark.parametrize("head", ["direct", "meta"])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, head, monkeypatch):
+    changes = {
+        "num_epochs": 4,
+        "scheduler": {"name": "CosineAnnealingLR", "params": {}},
+        "warmup_epochs": 1,
+    }
+    whole = make_config(tmp_path / "whole", head, **changes)
+    train_and_test(whole)
+
+    broken = make_config(tmp_path / "broken", head, **changes)
+
+    def stop_in_epoch_3(run, training, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train_epoch(run, training, epoch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("engine.train.train_epoch", stop_in_epoch_3)
+        train_and_test(broken)
+    train_and_test(broken, resume=True)
+    _assert_equal_weights(_weights(tmp_path / "whole"), _weights(tmp_path / "broken"))
+
+
+def test_resume_without_a_checkpoint_says_so_and_writes_nothing(tmp_path):
+    with pytest.raises(UserError, match="train it first"):
+        train_and_test(make_config(tmp_path / "run"), resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_learns_the_made_up_classes(tmp_path):
+    optimizer = {"name": "AdamW", "params": {"lr": 1e-2}}
+    options = {"num_epochs": 30, "imbalance_factor": 1, "optimizer": optimizer}
+    metrics = train_and_test(make_config(tmp_path, **options))
+    assert metrics["map"] > 0.9
+    assert metrics["accuracy"] > 0.9
+
+
+def test_stage_2_starts_from_stage_1_and_adds_a_memory(tmp_path):
+    train_and_test(make_config(tmp_path / "one"))
+    weights = str(tmp_path / "one" / BEST)
+    config = make_config(
+        tmp_path / "two",
+        "meta",
+        networks={
+            "feat_model": {
+                "def_file": "./models/small_cnn.py",
+                "params": {"width": 4},
+                "weights": weights,
+            },
+            "hash_head": {
+                "def_file": "./models/meta_embedding_head.py",
+                "weights": weights,
+                "fresh": ["hallucinator", "selector", "memory"],
+            },
+        },
+    )
+    run = open_run(config)
+    first = _weights(tmp_path / "one", BEST, "state_dict_best")
+    second = run.model.state_dict()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert train_and_test(config)["method"] == "meta"
+
+
+def test_the_memory_is_made_of_evaluation_features_of_the_training_images(tmp_path):
+    run = open_run(make_config(tmp_path, "meta"))
+    refresh_memory(run)
+    train = run.dataset.split.train
+    run.model.eval()
+    features = collect_outputs(
+        run.model, run.dataset, train, run.augmentation, run.precision, ("features",), 7
+    )["features"]
+    labels = torch.as_tensor(run.dataset.source.labels[train])
+    expected = build_memory(features, labels, 5, 2)
+    torch.testing.assert_close(run.model.hash_head.memory, expected)
+    centroid = torch.stack([features[labels == c].mean(0) for c in range(5)])
+    torch.testing.assert_close(run.model.hash_head.memory[::3], centroid)
+
+
+def test_a_fixed_network_keeps_its_weights_and_batch_statistics(tmp_path):
+    config = make_config(tmp_path)
+    config.networks["feat_model"].fix = True
+    run = open_run(config)
+    before = {k: v.clone() for k, v in run.model.feat_model.state_dict().items()}
+    train_epoch(run, build_training(run), 0)
+    _assert_equal_weights(before, run.model.feat_model.state_dict())
+
+
+def test_losses_add_up_by_their_weights(tmp_path):
+    """The gradient of two losses is the weighted sum of their own gradients."""
+    entropy = {"def_file": "./loss/cross_entropy.py"}
+    quantization = {"def_file": "./loss/quantization.py"}
+
+    def gradient(criterions):
+        config = make_config(tmp_path, optimizer={"name": "SGD", "params": {"lr": 1.0}})
+        config.criterions = make_config(tmp_path, criterions=criterions).criterions
+        if "classification" not in criterions:
+            del config.criterions["classification"]
+        run = open_run(config)
+        run.model.eval()
+        before = run.model.hash_head.hash_layer.weight.detach().clone()
+        batch = [run.dataset.split.train[:6]]
+        images, labels = next(run.dataset.batches(batch, run.augmentation))
+        step(run, build_training(run), images, labels)
+        return before - run.model.hash_head.hash_layer.weight.detach()
+
+    both = gradient({"classification": {**entropy, "weight": 0.5}, "q": {**quantization}})
+    alone = 0.5 * gradient({"classification": entropy}) + gradient({"q": quantization})
+    torch.testing.assert_close(both, alone, rtol=1e-4, atol=1e-7)
+
+
+def test_gradient_clipping_bounds_the_step(tmp_path):
+    options = {"optimizer": {"name": "SGD", "params": {"lr": 1.0}}, "gradient_clip": 1e-3}
+    run = open_run(make_config(tmp_path, **options))
+    before = [p.detach().clone() for p in run.model.parameters()]
+    images, labels = next(run.dataset.batches([run.dataset.split.train[:6]], run.augmentation))
+    step(run, build_training(run), images, labels)
+    moved = [p.detach() - b for p, b in zip(run.model.parameters(), before, strict=True)]
+    assert sum(m.square().sum() for m in moved).sqrt() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_class_aware_sampler_balances_an_epoch(tmp_path):
+    run = open_run(make_config(tmp_path, sampler="class_aware", imbalance_factor=8))
+    from engine.train import _index_batches
+
+    labels = run.dataset.source.labels[np.concatenate(_index_batches(run, 0))]
+    assert np.ptp(np.bincount(labels, minlength=5)) <= 1
+
+
+def test_the_best_checkpoint_is_the_one_with_the_highest_validation_map(tmp_path, monkeypatch):
+    maps = iter([0.3, 0.9, 0.5])
+
+    class Result:
+        def __init__(self, value):
+            self.map, self.groups = value, {}
+
+    monkeypatch.setattr("engine.train.validate", lambda run: Result(next(maps)))
+    train_and_test(make_config(tmp_path, num_epochs=3))
+    best = torch.load(tmp_path / BEST, weights_only=True)
+    assert (best["epoch"], best["best_epoch"], best["best_map"]) == (2, 2, 0.9)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(tmp_path):
+    options = {"optimizer": {"name": "SGD", "params": {"lr": 1e30}}}
+    with pytest.raises(RuntimeError, match="loss classification is"):
+        train_and_test(make_config(tmp_path, num_epochs=3, **options))
+
+
+def test_a_loss_that_the_head_cannot_serve_is_a_user_error(tmp_path):
+    config = make_config(tmp_path, criterions={"c": {"def_file": str(tmp_path / "loss.py")}})
+    (tmp_path / "loss.py").write_text(
+        "from torch import nn\n"
+        "class L(nn.Module):\n"
+        "    def forward(self, prototypes, labels): return prototypes.sum()\n"
+        "def create_loss(): return L()\n"
+    )
+    with pytest.raises(UserError, match=r"criterions\.c needs prototypes"):
+        train_and_test(config)
+
+
+@pytest.mark.pictures
+def test_a_run_leaves_the_documented_files(tmp_path):
+    metrics = train_and_test(make_config(tmp_path, "meta"))
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files >= {
+        "config.yaml",
+        "split.json",
+        "log.txt",
+        LAST,
+        BEST,
+        "codes.npz",
+        "metrics.json",
+        "report.html",
+        "retrieval_grid.png",
+    }
+    assert any(name.startswith("events.out.tfevents") for name in files)
+    assert not any(name.startswith(".tmp") for name in files)
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert stored["map"] == metrics["map"]
+    assert stored["seconds"].keys() >= {"train", "validate", "encode", "evaluate"}
+    assert stored["counts"]["train"] == len(open_run(make_config(tmp_path)).dataset.split.train)
+
+
+def test_testing_again_gives_the_same_figures_and_keeps_the_training_time(tmp_path):
+    config = make_config(tmp_path, "meta")
+    first = train_and_test(config)
+    again = run_test_only(make_config(tmp_path, "meta"))
+    assert again["map"] == first["map"]
+    assert again["seconds"]["train"] == first["seconds"]["train"]

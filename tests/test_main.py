@@ -1,0 +1,155 @@
+"""The command line: exit statuses, one line a mistake, nothing half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from main import main
+
+DIGITS = "config/Digits_LT/stage_1.py"
+CONFIGS = sorted(map(str, Path("config").glob("*/*.py")))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_passes_its_smoke_run(config, capsys):
+    assert main(["--config", config, "--smoke"]) == 0
+    assert "smoke run passed" in capsys.readouterr().out
+
+
+def test_help_shows_examples_and_exit_status(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("--opts", "examples:", "--smoke", "Exit status"))
+
+
+def _folder(root, classes=("cat", "dog"), images=8):
+    rng = np.random.default_rng(0)
+    for subset, count in (("train", images), ("test", 2)):
+        for name in classes:
+            folder = root / "Pets" / subset / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def _arguments(tmp_path, *extra, opts=()):
+    """A short run of the digits config on an image folder."""
+    return [
+        "--config",
+        DIGITS,
+        *extra,
+        "--opts",
+        f"training_opt.data_root={tmp_path}",
+        f"training_opt.log_dir={tmp_path / 'run'}",
+        "training_opt.imbalance_factor=null",
+        "training_opt.num_epochs=1",
+        "training_opt.batch_size=8",
+        "data={def_file: ./data/image_folder.py, params: {folder: Pets}, validation_per_class: 2}",
+        *opts,
+    ]
+
+
+def test_ones_own_folder_of_images_trains_tests_and_is_checked(tmp_path, capsys):
+    _folder(tmp_path)
+    assert main(_arguments(tmp_path)) == 0
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert main(_arguments(tmp_path, "--test")) == 0
+    assert main(_arguments(tmp_path, "--check_data")) == 0
+    assert "Pets" in capsys.readouterr().out
+
+
+def _no_root(tmp_path):
+    return []
+
+
+def _empty_class(tmp_path):
+    _folder(tmp_path)
+    (tmp_path / "Pets" / "train" / "bird").mkdir()
+    return []
+
+
+def _broken_image(tmp_path):
+    _folder(tmp_path)
+    (tmp_path / "Pets" / "train" / "cat" / "3.png").write_bytes(b"\x89PNG broken")
+    return []
+
+
+def _leak(tmp_path):
+    _folder(tmp_path)
+    leaked = (tmp_path / "Pets" / "train" / "cat" / "0.png").read_bytes()
+    (tmp_path / "Pets" / "test" / "cat" / "0.png").write_bytes(leaked)
+    return []
+
+
+def _option(option):
+    def prepare(tmp_path):
+        _folder(tmp_path)
+        return [option]
+
+    return prepare
+
+
+MISTAKES = {
+    "missing data root": (_no_root, ["Pets", "does not exist", "LTH_DATA_ROOT"]),
+    "empty class": (_empty_class, ["bird"]),
+    "unreadable image": (_broken_image, ["train/cat/3.png", "cannot be read"]),
+    "leaked query": (_leak, ["test/cat/0.png", "train/cat/0.png", "warn"]),
+    "wrong key": (_option("training_opt.sed=1"), ["training_opt.sed", "'seed'"]),
+    "wrong type": (_option("training_opt.seed=x"), ["training_opt.seed", "a whole number"]),
+    "code length 0": (_option("training_opt.code_length=0"), ["code_length is 0"]),
+    "IF below 1": (_option("training_opt.imbalance_factor=0.5"), ["imbalance_factor is 0.5"]),
+    "class count": (_option("training_opt.num_classes=7"), ["num_classes is 7", "2 known classes"]),
+    "missing stage 1": (
+        _option("networks.feat_model.weights=none.pth"),
+        ["none.pth does not exist"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_status_2_and_leaves_no_run(mistake, tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv("LTH_DATA_ROOT", raising=False)
+    prepare, words = MISTAKES[mistake]
+    assert main(_arguments(tmp_path, opts=prepare(tmp_path))) == 2
+    errors = capfd.readouterr().err.strip().splitlines()
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("error: ")
+    assert all(word in errors[0] for word in words), errors[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_leak_may_be_turned_into_a_warning(tmp_path, capfd):
+    _leak(tmp_path)
+    assert main(_arguments(tmp_path, opts=["data.on_leak=warn"])) == 0
+    assert "test/cat/0.png" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--confg", DIGITS], "--config"),
+        (["--config", DIGITS, "--test", "--resume"], "not allowed with"),
+        (["--config", DIGITS, "--checkpoint", "x.pth"], "--checkpoint is what --test loads"),
+    ],
+)
+def test_wrong_usage_is_status_2_in_one_line(arguments, word):
+    done = subprocess.run([sys.executable, "main.py", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert word in done.stderr
+
+
+def test_the_data_root_may_come_from_the_environment(tmp_path, monkeypatch):
+    _folder(tmp_path)
+    monkeypatch.setenv("LTH_DATA_ROOT", str(tmp_path))
+    arguments = _arguments(tmp_path)
+    arguments.remove(f"training_opt.data_root={tmp_path}")
+    assert main(arguments) == 0
