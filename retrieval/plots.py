@@ -74,15 +74,16 @@ def class_size_figure(evaluations: Named, counts: Sequence[int] | None) -> Figur
         axes.plot(*_trend(sizes, scores), color=color, label=name)
     axes.set_ylim(0, 1.02)
     if counts is not None:
-        _mark_groups(axes)
+        _mark_groups(axes, np.maximum(np.asarray(counts), 0.5))
     _legend(axes, evaluations)
     return figure
 
 
-def _mark_groups(axes: Axes) -> None:
+def _mark_groups(axes: Axes, sizes: Any) -> None:
     """A logarithmic axis of class sizes with the bounds of the shot groups."""
-    axes.set(xscale="log", xlabel="training images of the class (line: running mean)")
-    low, high = axes.get_xlim()
+    low, high = float(sizes.min()) / 1.3, float(sizes.max()) * 1.3
+    label = "training images of the class (line: running mean)"
+    axes.set(xlim=(low, high), xscale="log", xlabel=label)
     bounds = [low, FEW_BELOW, MANY_ABOVE, high]
     for bound in bounds[1:3]:
         axes.axvline(bound, color=INK, linewidth=0.8, linestyle=":")

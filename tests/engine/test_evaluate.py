@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from small_config import make_config
 from sklearn.metrics import f1_score
+from small_config import make_config
 
 from engine.encode import Encoded, encode
 from engine.evaluate import classification, validate
