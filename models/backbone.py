@@ -61,7 +61,7 @@ def create_model(arch: str = "efficientnet_lite0", pretrained: bool = False) -> 
         return _efficientnet_lite0(pretrained)
     if library != "timm" and name in torchvision.models.list_models(module=torchvision.models):
         return _fetching(_torchvision_backbone, name, pretrained)
-    if library != "torchvision" and name.split(".")[0] in timm.list_models():
+    if library != "torchvision" and name in (*timm.list_models(), *timm.list_pretrained()):
         return _fetching(_timm_backbone, name, pretrained)
     raise UserError(
         f"arch '{arch}': not a model of torchvision or timm; "
@@ -91,6 +91,8 @@ def _torchvision_backbone(name: str, pretrained: bool) -> Backbone:
     network = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
     if getattr(network, "aux_logits", False):  # Inception's training-time side outputs
         network.aux_logits = False
+        for side in {"AuxLogits", "aux1", "aux2"} & dict(network.named_children()).keys():
+            setattr(network, side, None)
     linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError(f"arch '{name}': has no linear classifier to take off; choose another")

@@ -39,7 +39,7 @@ class MetaEmbeddingHead(nn.Module):
 
     def set_memory(self, memory: Tensor) -> None:
         """Replace the memory in place by `memory` (memory_rows, feature_dim)."""
-        cast(Tensor, self.memory).copy_(memory)
+        cast(Tensor, self.memory).copy_(memory.detach())
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Map backbone features (B, in_features) to named outputs.

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+
+from models import direct_head, meta_embedding_head
+from utils.errors import UserError
+
+IN, DIM, BITS, CLASSES, ROWS = 5, 7, 4, 3, 6
+
+
+def head(seed=0):
+    torch.manual_seed(seed)
+    return meta_embedding_head.create_model(IN, DIM, BITS, CLASSES, ROWS)
+
+
+def batch(count=8, seed=1):
+    return torch.randn(count, IN, generator=torch.Generator().manual_seed(seed))
+
+
+def memory(seed=2):
+    return torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def by_hand(state, x):
+    """LTHNet's equations for one image, in numpy."""
+
+    def linear(name, value):
+        return state[f"{name}.weight"] @ value + state[f"{name}.bias"]
+
+    features = np.maximum(linear("feature_layer", x), 0)
+    scores = np.exp(linear("hallucinator", features))
+    attention = scores / scores.sum()
+    memory_feature = sum(attention[r] * state["memory"][r] for r in range(ROWS))
+    selector = np.tanh(linear("selector", features))
+    embeddings = features + selector * memory_feature
+    codes = np.tanh(linear("hash_layer", embeddings))
+    return {
+        "features": features,
+        "attention": attention,
+        "selector": selector,
+        "embeddings": embeddings,
+        "codes": codes,
+        "logits": linear("classifier", codes),
+    }
+
+
+def test_outputs_equal_the_equations_computed_image_by_image():
+    model = head()
+    model.set_memory(memory())
+    state = {key: value.double().numpy() for key, value in model.state_dict().items()}
+    outputs = model(batch())
+    for i, x in enumerate(batch().double().numpy()):
+        expected = by_hand(state, x)
+        assert outputs.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(outputs[name][i].detach().numpy(), value, atol=1e-5)
+
+
+def test_before_set_memory_it_is_the_direct_head():
+    model = head()
+    direct = direct_head.create_model(IN, DIM, BITS, CLASSES)
+    shared = direct.state_dict().keys()
+    direct.load_state_dict({key: model.state_dict()[key] for key in shared})
+    for name, value in direct(batch()).items():
+        assert torch.equal(model(batch())[name], value)
+
+
+def test_set_memory_changes_codes_and_keeps_the_direct_feature():
+    model = head()
+    before = model(batch())
+    model.set_memory(memory())
+    after = model(batch())
+    assert not torch.allclose(before["codes"], after["codes"])
+    assert torch.equal(before["features"], after["features"])
+
+
+def test_memory_is_saved_with_the_weights():
+    model = head()
+    model.set_memory(memory())
+    other = head(seed=9)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.memory, memory())
+    assert torch.equal(other(batch())["logits"], model(batch())["logits"])
+
+
+def test_memory_is_not_trained_and_every_weight_is():
+    model = head()
+    model.set_memory(memory())
+    assert "memory" not in dict(model.named_parameters())
+    model(batch())["logits"].square().sum().backward()
+    assert model.memory.grad is None
+    assert torch.equal(model.memory, memory())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_a_memory_that_carries_a_graph_is_cut_off_from_it():
+    model = head()
+    source = memory().requires_grad_()
+    model.set_memory(source * 2)
+    assert not model.memory.requires_grad
+    for _ in range(2):  # a second step must not run through the graph of the first
+        model(batch())["logits"].sum().backward()
+    assert source.grad is None
+
+
+def test_codes_lie_between_minus_one_and_one_and_attention_sums_to_one():
+    model = head()
+    model.set_memory(memory())
+    outputs = model(batch(200))
+    assert outputs["codes"].abs().max() < 1
+    assert outputs["selector"].abs().max() < 1
+    torch.testing.assert_close(outputs["attention"].sum(1), torch.ones(200))
+
+
+def test_no_memory_rows_is_a_user_error_that_names_the_way_out():
+    with pytest.raises(UserError, match=r"direct_head\.py") as caught:
+        meta_embedding_head.create_model(IN, DIM, BITS, CLASSES, 0)
+    assert "\n" not in str(caught.value)
