@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loss.cross_entropy import checked_smoothing
+
 
 class LogitAdjustmentLoss(nn.Module):
     """Cross-entropy of logits + τ · log π_c, with π the classes' share of the training images.
@@ -20,7 +22,7 @@ class LogitAdjustmentLoss(nn.Module):
         counts = class_counts.clamp(min=1).double()
         adjustment = tau * torch.log(counts / counts.sum()).float()
         self.register_buffer("adjustment", adjustment, persistent=False)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = checked_smoothing(label_smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of `logits` (B, C) against class indices `labels` (B,)."""
