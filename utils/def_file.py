@@ -3,13 +3,14 @@
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, unknown_key
 
 PROJECT = Path(__file__).resolve().parent.parent
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # *args, **options
 
 
 def load_function(def_file: str, name: str, where: str) -> Callable[..., Any]:
@@ -24,9 +25,10 @@ def load_function(def_file: str, name: str, where: str) -> Callable[..., Any]:
     if found is None:
         raise UserError(f"{where}.def_file is '{def_file}': no such file")
     found = found.resolve()
-    if found.is_relative_to(PROJECT):  # by its module name, so that it is loaded once
-        dotted = ".".join(found.relative_to(PROJECT).with_suffix("").parts)
-        module = importlib.import_module(dotted)
+    inside = found.is_relative_to(PROJECT)
+    parts = found.relative_to(PROJECT).with_suffix("").parts if inside else ()
+    if parts and all(part.isidentifier() for part in parts):
+        module = importlib.import_module(".".join(parts))  # by its name: it is loaded once
     else:
         spec = importlib.util.spec_from_file_location(found.stem, found)
         assert spec is not None and spec.loader is not None
@@ -40,9 +42,10 @@ def load_function(def_file: str, name: str, where: str) -> Callable[..., Any]:
 
 def check_params(function: Callable[..., Any], params: dict[str, Any], where: str) -> None:
     """Raise a UserError for a key of `params` that `function` does not take."""
-    valid = list(inspect.signature(function).parameters)
+    valid = [key for key, each in _parameters(function).items() if each.kind not in _STARRED]
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in _parameters(function).values())
     for key in params:
-        if key not in valid:
+        if key not in valid and not open_ended:
             raise unknown_key(f"{where}.{key}", key, valid)
 
 
@@ -56,11 +59,15 @@ def call(
     """
     check_params(function, params, where)
     arguments = dict(params)
-    for key, parameter in inspect.signature(function).parameters.items():
-        if key in arguments:
+    for key, parameter in _parameters(function).items():
+        if key in arguments or parameter.kind in _STARRED:
             continue
         if key in supplied:
             arguments[key] = supplied[key]
         elif parameter.default is inspect.Parameter.empty:
             raise UserError(f"{where} lacks '{key}', which {function.__module__} needs")
     return function(**arguments)
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters

@@ -1,0 +1,61 @@
+import logging
+
+import pytest
+
+from utils.log import NAME, log_to_file, start_logging
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger(monkeypatch):
+    """The project's logger as a new process finds it."""
+    logger = logging.getLogger(NAME)
+    for name, value in (("handlers", []), ("propagate", True), ("level", logging.NOTSET)):
+        monkeypatch.setattr(logger, name, value)
+    yield logger
+    logger.manager._clear_cache()  # of what isEnabledFor() answered
+
+
+def test_messages_go_to_the_terminal_once_however_often_logging_is_started(capsys):
+    start_logging()
+    start_logging().info("epoch %d", 3)
+    captured = capsys.readouterr()
+    assert captured.err.count("epoch 3") == 1
+    assert captured.out == ""
+
+
+def test_messages_inside_the_block_are_appended_to_the_file(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_text("earlier run\n")
+    logger = start_logging()
+    logger.info("before")
+    with log_to_file(path):
+        logger.info("MAP ±%.2f", 0.25)
+    logger.info("after")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "earlier run"
+    assert len(lines) == 2 and lines[1].endswith("MAP ±0.25")
+
+
+def test_messages_inside_the_block_still_reach_the_terminal_once(tmp_path, capsys):
+    logger = start_logging()
+    with log_to_file(tmp_path / "log.txt"):
+        logger.info("both places")
+    captured = capsys.readouterr()
+    assert (captured.err + captured.out).count("both places") == 1
+
+
+def test_an_exception_closes_the_file_and_takes_it_off_the_logger(tmp_path):
+    logger = start_logging()
+    before = list(logger.handlers)
+    with pytest.raises(ZeroDivisionError), log_to_file(tmp_path / "log.txt"):
+        file_handler = next(h for h in logger.handlers if isinstance(h, logging.FileHandler))
+        raise ZeroDivisionError
+    assert logger.handlers == before
+    assert file_handler.stream is None
+
+
+def test_two_files_at_once_both_get_the_message(tmp_path):
+    logger = start_logging()
+    with log_to_file(tmp_path / "a.txt"), log_to_file(tmp_path / "b.txt"):
+        logger.info("shared")
+    assert all("shared" in (tmp_path / name).read_text() for name in ("a.txt", "b.txt"))
