@@ -61,7 +61,9 @@ def build_networks(config: RunConfig, num_classes: int) -> nn.Sequential:
         where = f"networks.{name}"
         create = load_function(network.def_file, "create_model", where)
         networks[name] = call(create, _with_weights(network, create, where), supplied, where)
-        supplied["in_features"] = getattr(networks[name], "out_features", None)
+        supplied.pop("in_features", None)  # a network of unknown width must be told by params
+        if hasattr(networks[name], "out_features"):
+            supplied["in_features"] = networks[name].out_features
     model = nn.Sequential(networks)
     if config.memory.centroids and not hasattr(model[-1], "set_memory"):
         raise UserError(

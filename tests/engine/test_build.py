@@ -31,6 +31,12 @@ def test_a_memory_without_a_head_for_it_is_an_error(tmp_path):
         build_networks(config, 5)
 
 
+def test_a_head_after_a_network_of_unknown_width_asks_for_it(tmp_path):
+    config = make_config(tmp_path, networks={"feat_model": {"def_file": "./models/pixels.py"}})
+    with pytest.raises(UserError, match=r"networks\.hash_head lacks 'in_features'"):
+        build_networks(config, 5)
+
+
 def test_default_weights_need_a_network_that_has_some(tmp_path):
     config = make_config(tmp_path)
     config.networks["feat_model"].weights = "default"

@@ -1,0 +1,97 @@
+"""Regenerate the README's tables from logs/records: `python -m benchmarks.readme_tables`.
+
+Each table stands between two comments, `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import csv
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from utils.atomic_file import write_text
+
+PROJECT = Path(__file__).resolve().parent.parent
+RECORDS = PROJECT / "logs" / "records"
+README = PROJECT / "README.md"
+
+# Chen et al., "Long-Tail Hashing", SIGIR 2021, Table 2: LTHNet, k = 3, MAP at 64 bits.
+PUBLISHED_LTHNET_64 = {"100": 0.2376, "50": 0.3354, "1": 0.8416}
+STAGES = {"direct": "stage 1, direct feature", "ours": "stage 2, meta-embedding"}
+
+Row = dict[str, str]
+
+
+def read_records(name: str) -> list[Row]:
+    """Rows of logs/records/NAME.csv in the order in which they were run."""
+    with (RECORDS / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def cifar100_lt() -> str:
+    """CIFAR-100 at 64 bits beside the published figures; a seed run again counts once, its last."""
+    latest: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in read_records("cifar100_lt"):
+        if row["code_length"] == "64" and row["method"] in STAGES:
+            latest.setdefault((row["imbalance_factor"], row["method"]), {})[row["seed"]] = row
+    lines = [
+        "| IF | published LTHNet | method | MAP | many | medium | few | training images | epochs "
+        "| train | seeds | GPU |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for factor, published in PUBLISHED_LTHNET_64.items():
+        for method, label in STAGES.items():
+            rows = list(latest.get((factor, method), {}).values())
+            if rows:
+                cells = [
+                    factor,
+                    f"{published:.4f}",
+                    label,
+                    *(_mean(rows, name) for name in ("map", "map_many", "map_medium", "map_few")),
+                    f"{int(rows[0]['train_images']):,}",
+                    rows[0]["num_epochs"],
+                    f"{statistics.mean(float(row['train_seconds']) for row in rows):.0f} s",
+                    str(len(rows)),
+                    rows[0]["gpu"],
+                ]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def digits_lt() -> str:
+    """The demo's three methods, a column a seed."""
+    records = read_records("digits_lt")
+    seeds = sorted({row["seed"] for row in records})
+    lines = [f"| method | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |"]
+    lines.append("|---" * (len(seeds) + 2) + "|")
+    labels = {"pcah": "PCA of the pixels + sign", **STAGES}
+    for method, label in labels.items():
+        by_seed = {row["seed"]: float(row["map"]) for row in records if row["method"] == method}
+        mean = statistics.mean(by_seed.values())
+        figures = [f"{by_seed[seed]:.4f}" for seed in seeds]
+        lines.append(f"| {label} | {' | '.join(figures)} | {mean:.4f} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"cifar100_lt": cifar100_lt, "digits_lt": digits_lt}
+
+
+def fill(text: str) -> str:
+    """Put every table of TABLES in its place in the README's text."""
+    for name, make in TABLES.items():
+        start, end = f"<!-- table: {name} -->", "<!-- end -->"
+        pattern = re.compile(f"({re.escape(start)}\n).*?({re.escape(end)})", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"README.md has no place '{start}' ... '{end}'")
+        table = make()
+        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def _mean(rows: list[Row], name: str) -> str:
+    values = [float(row[name]) for row in rows if row[name]]
+    return f"{statistics.mean(values):.4f}" if values else "-"
+
+
+if __name__ == "__main__":
+    write_text(README, fill(README.read_text(encoding="utf-8")))
