@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 COMMIT_VARIABLE = "LTH_COMMIT"  # names the commit where the code was copied without its history
+UNRECORDED = ("--", ".", ":!logs/records")  # a record's own row does not change the code
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def commit() -> str:
     folder = Path(__file__).resolve().parent.parent
     try:
         head = _git(folder, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(folder, "status", "--porcelain", "-uno") else "")
+        return head + ("+" if _git(folder, "status", "--porcelain", "-uno", *UNRECORDED) else "")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get(COMMIT_VARIABLE, "unknown")
 
