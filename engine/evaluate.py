@@ -133,7 +133,13 @@ def _log(run: Run, metrics: dict[str, Any]) -> None:
     shown |= {key: metrics[key] for key in ("accuracy", "macro_f1") if key in metrics}
     shown |= {f"open_{k}": v for k, v in metrics.get("open_set", {}).items()}
     figures = ", ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
-    logger.info("test, %d bits: %s", metrics["code_length"], figures)
+    logger.info(
+        "test, %d bits, MAP@ALL, ties %s, protocol %s: %s",
+        metrics["code_length"],
+        metrics["ties"],
+        metrics["protocol"],
+        figures,
+    )
     if run.writer:
         for name, value in shown.items():
             if value is not None:

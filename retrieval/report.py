@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from retrieval.codes import Codes
 from retrieval.page import render_page
@@ -82,15 +84,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--top_k", type=int, nargs="+", default=list(TOP_K))
     parser.add_argument("--radius", type=int, default=2)
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER",
+        help="where the names in the codes are image files: shows retrievals, compares content",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu or cuda [cpu]")
     options = parser.parse_args(arguments)
     try:
         named = {name: read_codes(path) for name, path in name_files(options.codes).items()}
         first = Path(options.codes[0])
         folder = Path(options.out) if options.out else first if first.is_dir() else first.parent
+        images = named_images(next(iter(named.values())), options.images)
         metrics = write_report(
-            named, folder, top_k=options.top_k, ties=options.ties, radius=options.radius,
-            device=options.device,
+            named, folder, images, top_k=options.top_k, ties=options.ties, radius=options.radius,
+            content_overlap=images is not None, device=options.device,
         )  # fmt: skip
     except UserError as error:
         print(error, file=sys.stderr)
@@ -102,6 +109,29 @@ def main(arguments: list[str] | None = None) -> int:
         print(summary_line(name, found))
     print(f"wrote {folder / 'report.html'} and {folder / 'metrics.json'}")
     return 0
+
+
+def named_images(codes: Codes, folder: Path | None) -> Images | None:
+    """Pictures by side and index, read from `folder` by the names that the codes hold.
+
+    Raises:
+        UserError: the codes hold no names; and, when asked for a picture, the file is unreadable.
+    """
+    if folder is None:
+        return None
+    names = {"query": codes.query_names, "database": codes.database_names}
+    if names["query"] is None or names["database"] is None:
+        raise UserError("--images: the codes hold no names; store query_names and database_names")
+
+    def images(side: str, index: int) -> np.ndarray[Any, np.dtype[Any]]:
+        path = folder / str(names[side][index])  # type: ignore[index]
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except OSError as error:
+            raise UserError(f"--images: {path} cannot be read; give the names' folder") from error
+
+    return images
 
 
 def name_files(paths: Sequence[str]) -> dict[str, str]:

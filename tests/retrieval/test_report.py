@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from retrieval.codes import make_codes, save_codes
 from retrieval.metrics import evaluate
@@ -95,3 +96,25 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path, make_case, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2
     assert "ties='none'" in lines[1]
+
+
+def test_images_named_in_the_codes_are_shown_and_compared(tmp_path, make_case, capsys):
+    fields = _fields(make_case(queries=3, bits=8))
+    count = len(fields["database_labels"])
+    fields["query_names"] = [f"query/{i}.png" for i in range(3)]
+    fields["database_names"] = [f"database/{i}.png" for i in range(count)]
+    save_codes(tmp_path / "codes.npz", **fields)
+    generator = np.random.default_rng(0)
+    for name in [*fields["query_names"], *fields["database_names"]]:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "images/query/1.png").write_bytes((tmp_path / "images/database/0.png").read_bytes())
+    arguments = [str(tmp_path / "codes.npz"), "--images", str(tmp_path / "images")]
+    assert main(arguments) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Retrievals of" in page
+    assert "1 by content" in page
+    (tmp_path / "images/query/2.png").unlink()
+    assert main(arguments) == 2
+    assert "query/2.png cannot be read" in capsys.readouterr().err
