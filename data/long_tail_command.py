@@ -11,8 +11,10 @@ import numpy as np
 import yaml
 
 from data.images import open_images
+from data.manifest import manifest
+from data.open_classes import hold_out_classes
 from data.source import Source
-from data.split import Split, hold_out_classes, make_split, manifest
+from data.split import Split, make_split
 from utils.atomic_file import atomic_path, write_json
 from utils.def_file import call, load_function
 from utils.errors import UserError

@@ -1,28 +1,22 @@
-"""Splits: which images are trained on, asked with, and searched, and their written form.
+"""Splits: which images are trained on, asked with, and searched.
 
 Every kind of draw has a random stream of its own, [seed, purpose], so that changing how many
 validation queries there are, say, leaves the training set as it was.
 """
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from data.long_tail import class_sizes, published_mu
 from data.source import Source
-from utils.atomic_file import write_json
 from utils.errors import UserError
 
 Digests = Callable[[np.ndarray], list[bytes]]
 
-_RANKS, _TRAIN, _QUERY, _VALIDATION, _OPEN = range(5)
-_ROLES = ("train", "validation", "query", "database", "open_query")
+_RANKS, _TRAIN, _QUERY, _VALIDATION = range(4)  # 4 is that of data/open_classes.py
 _EMPTY = np.zeros(0, dtype=np.int64)
 
 
@@ -92,7 +86,7 @@ def make_split(
             " leave it None, since images of several classes have no class rank"
         )
     query = _query(source, queries_per_class, seed)
-    database = _database(source, query)
+    database = database_images(source, query)
     if imbalance_factor is None:
         if n_max is not None or mu is not None:
             raise UserError("n_max and mu need an imbalance_factor; set it (1 means balanced)")
@@ -119,129 +113,8 @@ def make_split(
     )
 
 
-def hold_out_classes(source: Source, open_classes: int | Sequence[str], seed: int) -> Source:
-    """Return the source with some classes made unknown.
-
-    Their query images ('test' or 'query'; all of their images where the source has neither)
-    become the subset 'open' with label -1; their other images leave every subset. The remaining
-    classes keep their order and are numbered anew.
-
-    open_classes: how many classes, drawn from the seed, or their names.
-
-    Raises:
-        UserError: an unknown class name, fewer than two classes left, or a multi-label source.
-    """
-    if source.multi_label:
-        raise UserError(f"open_classes with the multi-label dataset {source.name} is not possible")
-    held = _held_classes(source, open_classes, seed)
-    if not held.any():
-        return source
-    kept_label = np.append(np.cumsum(~held) - 1, -1)  # the last entry is for label -1
-    kept_label[:-1][held] = -1
-    is_held = np.append(held, False)[source.labels]
-
-    asked = next((name for name in ("query", "test", "all") if name in source.subsets), None)
-    if asked is None:
-        raise UserError(f"open_classes needs query images; {source.name} has only 'train'")
-    unknown = source.subsets[asked][is_held[source.subsets[asked]]]
-    subsets = {name: ids[~is_held[ids]] for name, ids in source.subsets.items()}
-    subsets["open"] = np.union1d(subsets.get("open", _EMPTY), unknown)
-    return replace(
-        source,
-        class_names=[n for n, out in zip(source.class_names, held, strict=True) if not out],
-        labels=kept_label[source.labels],
-        subsets=subsets,
-    )
-
-
-def manifest(source: Source, split: Split) -> dict[str, Any]:
-    """Return all that names a split, ready for JSON.
-
-    Class sizes stand by rank (1 = largest); train and validation, and queries where they were
-    drawn, as image names; each role with its count and a SHA-256 of its names and labels.
-    """
-    order = np.argsort(-split.class_counts, kind="stable")
-    drawn = _given_query(source) is None
-    roles = {role: getattr(split, role) for role in _ROLES}
-    value: dict[str, Any] = {
-        "dataset": source.name,
-        "protocol": split.protocol,
-        "imbalance_factor": split.imbalance_factor,
-        "mu": split.mu,
-        "n_max": int(split.class_counts.max()),
-        "seed": split.seed,
-        "classes": [
-            {"rank": rank, "name": source.class_names[c], "size": int(split.class_counts[c])}
-            for rank, c in enumerate(order, start=1)
-        ],
-        "roles": {
-            role: {"count": len(indices), "sha256": _role_digest(source, indices)}
-            for role, indices in roles.items()
-        },
-        "train": _names(source, split.train),
-        "validation": _names(source, split.validation),
-        "query": _names(source, split.query) if drawn else None,
-    }
-    return value | {"digest": digest(value)}
-
-
-def digest(manifest: dict[str, Any]) -> str:
-    """Return the SHA-256, in hex, of the names and labels of every role of a manifest."""
-    roles = {role: manifest["roles"][role]["sha256"] for role in _ROLES}
-    return hashlib.sha256(json.dumps(roles, sort_keys=True).encode()).hexdigest()
-
-
-def write_manifest(path: str | Path, source: Source, split: Split) -> dict[str, Any]:
-    """Write the manifest of a split as JSON and return it."""
-    value = manifest(source, split)
-    write_json(path, value)
-    return value
-
-
-def read_split(path: str | Path, source: Source) -> Split:
-    """Return exactly the split that `write_manifest` wrote.
-
-    Raises:
-        UserError: the file is missing or not a manifest, names images that the source lacks, or
-            its digest does not fit what is rebuilt (other images or labels, or edited by hand).
-    """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        sizes = {row["name"]: int(row["size"]) for row in value["classes"]}
-        recorded = value["digest"]
-        train = _indices(source, value["train"], path)
-        validation = _indices(source, value["validation"], path)
-        query = _given_query(source)
-        if query is None:
-            query = _indices(source, value["query"] or [], path)
-        split = Split(
-            train=train,
-            validation=validation,
-            query=query,
-            database=_database(source, query),
-            open_query=source.subsets.get("open", _EMPTY),
-            class_counts=np.array([sizes.get(n, 0) for n in source.class_names], dtype=np.int64),
-            imbalance_factor=value["imbalance_factor"],
-            mu=value["mu"],
-            protocol=value["protocol"],
-            seed=value["seed"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"split file {path} is not a manifest ({type(error).__name__}: {error});"
-            " write one with python -m data.long_tail --out"
-        ) from error
-    rebuilt = manifest(source, split)
-    if rebuilt != value:
-        raise UserError(
-            f"split file {path} (digest {str(recorded)[:12]}) does not fit dataset {source.name}"
-            f" (digest {rebuilt['digest'][:12]}): its images, labels or the file were changed;"
-            " use the dataset it was made from or make a new split"
-        )
-    return split
-
-
-def _given_query(source: Source) -> np.ndarray | None:
+def given_query(source: Source) -> np.ndarray | None:
+    """Return the publisher's queries, None where they are to be drawn."""
     return source.subsets.get("query", source.subsets.get("test"))
 
 
@@ -249,14 +122,15 @@ def _pool(source: Source) -> np.ndarray:
     return source.subsets["train"] if "train" in source.subsets else source.subsets["all"]
 
 
-def _database(source: Source, query: np.ndarray) -> np.ndarray:
+def database_images(source: Source, query: np.ndarray) -> np.ndarray:
+    """Return the subset 'database', else all training images that are no drawn query."""
     if "database" in source.subsets:
         return source.subsets["database"]
     return np.setdiff1d(_pool(source), query)
 
 
 def _query(source: Source, per_class: int | None, seed: int) -> np.ndarray:
-    given = _given_query(source)
+    given = given_query(source)
     if given is not None:
         if per_class is not None:
             raise UserError(
@@ -353,48 +227,5 @@ def _protocol(
     source: Source, query: np.ndarray, imbalance_factor: float | None, n_max: int | None
 ) -> str:
     train = "as given" if imbalance_factor is None else f"IF {imbalance_factor:g} n_max {n_max}"
-    drawn = "given" if _given_query(source) is not None else "drawn"
+    drawn = "given" if given_query(source) is not None else "drawn"
     return f"train {train}; {len(query)} {drawn} queries"
-
-
-def _held_classes(source: Source, open_classes: int | Sequence[str], seed: int) -> np.ndarray:
-    """Return (C,) bool: which classes become unknown."""
-    held = np.zeros(source.num_classes, dtype=bool)
-    if isinstance(open_classes, int):
-        order = np.random.default_rng([seed, _OPEN]).permutation(source.num_classes)
-        held[order[: max(open_classes, 0)]] = True
-    else:
-        for name in [open_classes] if isinstance(open_classes, str) else open_classes:
-            if name not in source.class_names:
-                raise UserError(f"open class {name!r} is not a class of {source.name}")
-            held[source.class_names.index(name)] = True
-    if held.any() and (~held).sum() < 2:
-        raise UserError(
-            f"{held.sum()} open classes of {source.num_classes}; at least 2 classes must stay known"
-        )
-    return held
-
-
-def _names(source: Source, indices: np.ndarray) -> list[str]:
-    return [source.image_names[index] for index in indices]
-
-
-def _indices(source: Source, names: list[str], path: str | Path) -> np.ndarray:
-    index_of = {name: index for index, name in enumerate(source.image_names)}
-    unknown = [name for name in names if name not in index_of]
-    if unknown:
-        raise UserError(
-            f"split file {path} names {len(unknown)} images that {source.name} lacks, first"
-            f" {unknown[0]!r}; use the dataset it was made from or make a new split"
-        )
-    return np.array(sorted(index_of[name] for name in names), dtype=np.int64)
-
-
-def _role_digest(source: Source, indices: np.ndarray) -> str:
-    """Hash names and labels, sorted by name so that the source's order does not count."""
-    membership = source.membership()[indices]
-    lines = []
-    for index, row in zip(indices, membership, strict=True):
-        labels = sorted(source.class_names[c] for c in np.flatnonzero(row))
-        lines.append(json.dumps([source.image_names[index], labels]))
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -15,8 +15,10 @@ from torch import Tensor
 from data.augment import Augmentation
 from data.images import ArrayImages, FileImages, open_images
 from data.leakage import check_leakage
+from data.manifest import manifest, read_split
+from data.open_classes import hold_out_classes
 from data.source import Source
-from data.split import Split, hold_out_classes, make_split, manifest, read_split
+from data.split import Split, make_split
 from engine.config import RunConfig
 from utils.def_file import call, load_function
 from utils.errors import UserError

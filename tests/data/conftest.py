@@ -65,3 +65,8 @@ def array_source() -> Callable[..., Source]:
         )
 
     return make
+
+
+@pytest.fixture
+def balanced(array_source):
+    return array_source(train=[40] * 6, test=[5] * 6)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from data.digits import create_source
 from data.long_tail_command import main
-from data.split import make_split, read_split
+from data.manifest import read_split
+from data.split import make_split
 
 DIGITS = ["--source", "./data/digits.py"]
 

@@ -1,19 +1,10 @@
-import json
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from data.images import open_images
-from data.split import (
-    Split,
-    digest,
-    hold_out_classes,
-    make_split,
-    manifest,
-    read_split,
-    write_manifest,
-)
+from data.split import Split, make_split
 from utils.errors import UserError
 
 
@@ -22,11 +13,6 @@ def equal(one: Split, other: Split) -> bool:
         np.array_equal(getattr(one, field.name), getattr(other, field.name))
         for field in fields(Split)
     )
-
-
-@pytest.fixture
-def balanced(array_source):
-    return array_source(train=[40] * 6, test=[5] * 6)
 
 
 def test_long_tail_has_the_sizes_of_its_ranks(balanced):
@@ -167,118 +153,3 @@ def test_impossible_splits_are_refused(array_source, arguments, said):
 def test_too_many_queries_are_refused(array_source):
     with pytest.raises(UserError, match=r"20 queries .* 20 images of class 'class 1'"):
         make_split(array_source(all=[40, 20]), queries_per_class=20)
-
-
-def test_held_out_classes_become_open_queries(array_source):
-    source = array_source(train=[4, 5, 6, 7], test=[1, 2, 3, 4], open=[1])
-    source = replace(source, labels=np.where(np.arange(33) == 32, -1, source.labels))
-    reduced = hold_out_classes(source, ["class 2", "class 0"], seed=0)
-    assert reduced.class_names == ["class 1", "class 3"]
-    assert reduced.subsets["open"].tolist() == [22, 25, 26, 27, 32]
-    assert reduced.class_counts(reduced.subsets["train"]).tolist() == [5, 7]
-    assert reduced.class_counts(reduced.subsets["test"]).tolist() == [2, 4]
-    for index in np.concatenate([reduced.subsets["train"], reduced.subsets["test"]]):
-        old, new = source.labels[index], reduced.labels[index]
-        assert source.class_names[old] == reduced.class_names[new]
-    split = make_split(reduced)
-    assert np.array_equal(split.open_query, reduced.subsets["open"])
-    assert not reduced.membership()[split.open_query].any()
-    unknown = np.flatnonzero(reduced.labels == -1)
-    for role in (split.train, split.validation, split.query, split.database):
-        assert not np.isin(role, unknown).any()
-
-
-def test_held_out_classes_are_drawn_from_the_seed(array_source):
-    source = array_source(all=[3] * 8)
-    names = [tuple(hold_out_classes(source, 3, seed).class_names) for seed in (0, 0, 1, 2)]
-    assert names[0] == names[1] and len(set(names)) > 1 and {len(n) for n in names} == {5}
-    assert len(hold_out_classes(source, 3, 0).subsets["open"]) == 9
-    assert hold_out_classes(source, 0, 0) is source
-
-
-@pytest.mark.parametrize(
-    ("classes", "said"), [(3, "3 open classes of 4"), (["x"], "'x' is not a class")]
-)
-def test_impossible_open_classes_are_refused(array_source, classes, said):
-    with pytest.raises(UserError, match=said):
-        hold_out_classes(array_source(train=[2] * 4, test=[1] * 4), classes, 0)
-    with pytest.raises(UserError, match="only 'train'"):
-        hold_out_classes(array_source(train=[2] * 4), 1, 0)
-    with pytest.raises(UserError, match="multi-label"):
-        hold_out_classes(array_source(True, train=[2] * 4), 1, 0)
-
-
-def test_manifest_names_sizes_and_images(balanced):
-    split = make_split(balanced, imbalance_factor=10, seed=1)
-    value = manifest(balanced, split)
-    assert [row["size"] for row in value["classes"]] == [40, 16, 9, 6, 5, 4]
-    for row in value["classes"]:
-        assert split.class_counts[balanced.class_names.index(row["name"])] == row["size"]
-    assert value["train"] == [balanced.image_names[i] for i in split.train]
-    assert value["query"] is None and value["roles"]["database"]["count"] == 240
-    assert (value["n_max"], value["seed"], value["imbalance_factor"]) == (40, 1, 10)
-    assert json.loads(json.dumps(value)) == value
-
-
-def test_digest_changes_with_any_role_label_or_name_but_not_with_the_order(balanced):
-    split = make_split(balanced, imbalance_factor=10)
-    digests = {digest(manifest(balanced, split))}
-    for role in ("train", "validation", "query", "database"):
-        changed = replace(split, **{role: getattr(split, role)[1:]})
-        digests.add(digest(manifest(balanced, changed)))
-    labels = balanced.labels.copy()
-    labels[-1] = 0
-    digests.add(digest(manifest(replace(balanced, labels=labels), split)))
-    names = [*balanced.image_names[:-1], "other"]
-    digests.add(digest(manifest(replace(balanced, image_names=names), split)))
-    assert len(digests) == 7
-
-    order = np.random.default_rng(0).permutation(len(balanced))
-    place = np.argsort(order)
-    shuffled = replace(
-        balanced,
-        image_names=[balanced.image_names[i] for i in order],
-        labels=balanced.labels[order],
-    )
-    roles = ("train", "validation", "query", "database")
-    moved = replace(split, **{role: np.sort(place[getattr(split, role)]) for role in roles})
-    assert digest(manifest(shuffled, moved)) == digest(manifest(balanced, split))
-
-
-@pytest.mark.parametrize(("factor", "start"), [(None, "d5a253ddffde"), (4, "ee8f808b6c07")])
-def test_splits_and_digests_stay_the_same_between_versions(array_source, factor, start):
-    source = array_source(all=[9, 9, 9])
-    split = make_split(source, imbalance_factor=factor, validation_per_class=2)
-    assert digest(manifest(source, split))[:12] == start
-
-
-@pytest.mark.parametrize("factor", [None, 4])
-def test_written_splits_are_read_back_exactly(tmp_path, array_source, factor):
-    sources = [array_source(train=[40] * 3, test=[5] * 3), array_source(all=[40] * 3)]
-    sources.append(hold_out_classes(array_source(train=[20] * 4, test=[5] * 4), 1, 0))
-    for source in sources:
-        split = make_split(source, imbalance_factor=factor, seed=5)
-        written = write_manifest(tmp_path / "split.json", source, split)
-        assert written == json.loads((tmp_path / "split.json").read_text())
-        assert equal(read_split(tmp_path / "split.json", source), split)
-
-
-def test_splits_that_do_not_fit_are_refused(tmp_path, balanced):
-    path = tmp_path / "split.json"
-    split = make_split(balanced, imbalance_factor=10)
-    value = write_manifest(path, balanced, split)
-    renamed = replace(balanced, image_names=[f"x{i}" for i in range(len(balanced))])
-    with pytest.raises(UserError, match=r"names \d+ images that made-up lacks, first 'image/"):
-        read_split(path, renamed)
-    smaller = replace(balanced, subsets=balanced.subsets | {"test": np.arange(240, 260)})
-    with pytest.raises(UserError, match="does not fit dataset made-up"):
-        read_split(path, smaller)
-    path.write_text(json.dumps(value | {"train": value["train"][1:]}))
-    with pytest.raises(UserError, match="does not fit"):
-        read_split(path, balanced)
-    for text in ("{", "{}", "[]"):
-        path.write_text(text)
-        with pytest.raises(UserError, match="is not a manifest"):
-            read_split(path, balanced)
-    with pytest.raises(UserError, match="is not a manifest"):
-        read_split(tmp_path / "absent.json", balanced)
