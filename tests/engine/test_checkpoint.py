@@ -79,7 +79,7 @@ class _Malicious:
 def test_a_file_that_is_no_plain_checkpoint_is_refused(tmp_path, trained, content, capsys):
     path = tmp_path / "bad.pth"
     if content == "pickle":
-        path.write_bytes(pickle.dumps(_Malicious()))
+        path.write_bytes(pickle.dumps(_Malicious(), protocol=2))
     elif content == "half":
         whole = (trained / BEST).read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
