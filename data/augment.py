@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data.color_jitter import Strengths, color_jitter
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop
@@ -21,6 +23,7 @@ class Augmentation:
     crop_scale: range of the share of the image's area that a training crop takes.
     crop_ratio: range of a training crop's width / height.
     flip: mirror half of the training images.
+    color_jitter: strengths of brightness, contrast, saturation (shares of 1) and hue (of a turn).
     mean, std: of the channels red, green, blue, on a scale of 0..1.
     interpolation: how crops and images are resized.
     crop_fraction: evaluation of image files takes the centre crop of this share of the shorter
@@ -31,6 +34,7 @@ class Augmentation:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    color_jitter: Strengths = (0.0, 0.0, 0.0, 0.0)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -38,7 +42,7 @@ class Augmentation:
 
 
 def train_batch(batch: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Return (B, 3, S, S) float32: each image randomly cropped, resized, flipped, normalised.
+    """Return (B, 3, S, S) float32: each image cropped, resized, flipped, jittered, normalised.
 
     batch: (B, 3, H, W) uint8. generator: on the batch's device.
     """
@@ -48,7 +52,8 @@ def train_batch(batch: Tensor, augmentation: Augmentation, generator: torch.Gene
         flips = torch.rand(count, generator=generator, device=batch.device) < 0.5
     else:
         flips = torch.zeros(count, dtype=torch.bool, device=batch.device)
-    return normalise(resized_crop(batch, boxes, flips, augmentation), augmentation)
+    pixels = resized_crop(batch, boxes, flips, augmentation)
+    return normalise(color_jitter(pixels, augmentation.color_jitter, generator), augmentation)
 
 
 def evaluation_batch(batch: Tensor, augmentation: Augmentation) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from data.augment import Augmentation, evaluation_batch, normalise, random_boxes, train_batch
+from data.color_jitter import color_jitter
 from data.content import cache_folders, file_digests, hash_bytes, writable_folder
 from data.source import Source
 from utils.atomic_file import atomic_path
@@ -104,8 +105,8 @@ class FileImages:
     ) -> Batches:
         """Yield ((B, 3, S, S) float32 normalised images on the device, their indices).
 
-        training: random crop and flip; else the shorter side is resized to S / crop_fraction
-            and the centre taken. What is drawn depends on `seed` and an image's place in
+        training: random crop, flip and colours; else the shorter side is resized to
+            S / crop_fraction and the centre taken. What is drawn depends on `seed` and an image's place in
             `index_batches`, not on the number of workers.
         num_workers: processes that read and decode; 0 reads in this one.
 
@@ -120,10 +121,14 @@ class FileImages:
             collate_fn=_collate,
             pin_memory=device.type == "cuda",
         )
+        generator = torch.Generator(device).manual_seed(seed)
         for indices, batch in zip(index_batches, loader, strict=True):
             if isinstance(batch, UserError):
                 raise batch
-            yield normalise(batch.to(device, non_blocking=True).float(), augmentation), indices
+            pixels = batch.to(device, non_blocking=True).float()
+            if training:
+                pixels = color_jitter(pixels, augmentation.color_jitter, generator)
+            yield normalise(pixels, augmentation), indices
 
 
 def open_images(
