@@ -67,6 +67,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="two steps of everything on made-up images; needs no data or weights",
     )
     modes.add_argument(
+        "--profile",
+        action="store_true",
+        help="trace ten training steps and print where their time goes",
+    )
+    modes.add_argument(
         "--test_open",
         action="store_true",
         help="test only, and with open-set queries too: images of classes never trained on",
@@ -100,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0 if experiment.check_data(config) else 2
     if arguments.smoke:
         experiment.smoke(config)
+    elif arguments.profile:
+        experiment.profile(config)
     elif arguments.test or arguments.test_open:
         experiment.test_only(
             config,

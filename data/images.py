@@ -106,8 +106,8 @@ class FileImages:
         """Yield ((B, 3, S, S) float32 normalised images on the device, their indices).
 
         training: random crop, flip and colours; else the shorter side is resized to
-            S / crop_fraction and the centre taken. What is drawn depends on `seed` and an image's place in
-            `index_batches`, not on the number of workers.
+            S / crop_fraction and the centre taken. What is drawn depends on `seed` and an
+            image's place in `index_batches`, not on the number of workers.
         num_workers: processes that read and decode; 0 reads in this one.
 
         Raises:

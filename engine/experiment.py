@@ -15,6 +15,7 @@ from engine.dataset import open_source
 from engine.encode import encode
 from engine.evaluate import test
 from engine.open_set import check_open_queries
+from engine.profile import TRACE, profile_steps
 from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
 from engine.smoke import smoke_config
@@ -89,6 +90,20 @@ def check_data(config: RunConfig) -> bool:
     return report.ok
 
 
+def profile(config: RunConfig) -> None:
+    """Print where the time of a training step goes, and write a trace into the run's folder.
+
+    Raises:
+        UserError: as `train_and_test`, and for a method without training steps.
+    """
+    check_config_parts(config)
+    if config.engine != "minibatch":
+        raise UserError(f"--profile: engine '{config.engine}' has no training steps")
+    run = open_run(config)
+    print(profile_steps(run))
+    print(f"trace: {run.log_dir / TRACE}")
+
+
 def smoke(config: RunConfig) -> None:
     """Train, test and resume two steps of everything, in a folder that is thrown away."""
     check_config_parts(config)
@@ -118,4 +133,4 @@ def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str
     return metrics
 
 
-__all__ = ["check_data", "load_config", "smoke", "test_only", "train_and_test"]
+__all__ = ["check_data", "load_config", "profile", "smoke", "test_only", "train_and_test"]

@@ -1,6 +1,7 @@
 """Plain mini-batch training, for both stages."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.profiler import record_function
 from tqdm import tqdm
 
 from data.samplers import class_aware_batches, uniform_batches
@@ -88,41 +90,48 @@ def build_training(run: Run) -> Training:
 
 def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
     """One pass over the training images; returns the mean of each weighted loss by name."""
-    options = run.config.training_opt
-    seed = epoch_seed(options.seed, epoch)
-    torch.manual_seed(seed)
+    torch.manual_seed(epoch_seed(run.config.training_opt.seed, epoch))
     train_mode(run)
-    index_batches = _index_batches(run, epoch)
     sums: dict[str, Tensor] = {}
-    for images, labels in run.dataset.batches(
-        index_batches, run.augmentation, training=True, seed=seed
-    ):
+    steps = 0
+    for images, labels in train_batches(run, epoch):
         losses = step(run, training, images, labels)
         for name, loss in losses.items():
             sums[name] = sums.get(name, torch.zeros((), device=run.device)) + loss.detach()
-    means = {name: float(value) / len(index_batches) for name, value in sums.items()}
+        steps += 1
+    means = {name: float(value) / steps for name, value in sums.items()}
     for name, mean in means.items():
         if not np.isfinite(mean):
             raise RuntimeError(f"loss {name} is {mean} in epoch {epoch + 1}; lower the rates")
     return means
 
 
+def train_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented images and labels of one epoch, drawn from the run's seed and the epoch."""
+    seed = epoch_seed(run.config.training_opt.seed, epoch)
+    index_batches = _index_batches(run, epoch)
+    return run.dataset.batches(index_batches, run.augmentation, training=True, seed=seed)
+
+
 def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """One step of gradient descent on a batch; returns each weighted loss by name."""
-    with run.precision():
+    with record_function("forward"), run.precision():
         outputs = run.model(images)
-    available = {**{name: value.float() for name, value in outputs.items()}, "labels": labels}
-    losses = {
-        name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
-        for name, criterion in training.criterions.items()
-    }
-    training.optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()
-    clip = run.config.training_opt.gradient_clip
-    if clip is not None:
-        nn.utils.clip_grad_norm_(run.model.parameters(), clip)
-    training.optimizer.step()
-    training.scheduler.step()
+    with record_function("losses"):
+        available = {**{name: value.float() for name, value in outputs.items()}, "labels": labels}
+        losses = {
+            name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
+            for name, criterion in training.criterions.items()
+        }
+    with record_function("backward"):
+        training.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+    with record_function("optimizer"):
+        clip = run.config.training_opt.gradient_clip
+        if clip is not None:
+            nn.utils.clip_grad_norm_(run.model.parameters(), clip)
+        training.optimizer.step()
+        training.scheduler.step()
     return losses
 
 
