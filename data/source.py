@@ -7,9 +7,7 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import UserError
-
-# What Pillow raises on broken, truncated, unreadable and absurdly large files.
-_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+from utils.rgb_image import READ_ERRORS, to_rgb
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Source:
         return self.root / self.image_names[index]
 
     def read(self, index: int) -> Image.Image:
-        """Return one image in RGB.
+        """Return one image in RGB, as `utils.rgb_image.to_rgb` makes it.
 
         Raises:
             UserError: the file is missing or cannot be decoded; names its full path.
@@ -89,8 +87,8 @@ class Source:
         path = self.path(index)
         try:
             with Image.open(path) as image:
-                return image.convert("RGB")
-        except _READ_ERRORS as error:
+                return to_rgb(image)
+        except READ_ERRORS as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"image {path} cannot be read ({reason}); restore or remove the file"

@@ -21,6 +21,7 @@ from retrieval.scored import Images, Scored, score_all
 from retrieval.sections import page_facts, page_sections
 from utils.atomic_file import write_json, write_text
 from utils.errors import UserError
+from utils.rgb_image import READ_ERRORS, to_rgb
 
 TOP_K = (100, 1000, 5000)
 
@@ -127,9 +128,12 @@ def named_images(codes: Codes, folder: Path | None) -> Images | None:
         path = folder / str(names[side][index])  # type: ignore[index]
         try:
             with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
-        except OSError as error:
-            raise UserError(f"--images: {path} cannot be read; give the names' folder") from error
+                return np.asarray(to_rgb(image))
+        except READ_ERRORS as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"--images: {path} cannot be read ({reason}); give the names' folder"
+            ) from error
 
     return images
 

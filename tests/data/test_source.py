@@ -34,9 +34,12 @@ def test_arrays_are_read_as_rgb(array_source):
 def test_files_of_any_mode_are_read_as_rgb(tmp_path):
     Image.new("L", (3, 2), 7).save(tmp_path / "grey.png")
     Image.new("RGBA", (3, 2), (1, 2, 3, 0)).save(tmp_path / "alpha.png")
-    source = Source("x", ["a"], ["grey.png", "alpha.png"], np.zeros(2, np.int64), {}, root=tmp_path)
+    Image.fromarray(np.full((2, 3), 0x0700, np.uint16)).save(tmp_path / "deep.png")
+    names = ["grey.png", "alpha.png", "deep.png"]
+    source = Source("x", ["a"], names, np.zeros(3, np.int64), {}, root=tmp_path)
     assert np.asarray(source.read(0)).tolist() == [[[7, 7, 7]] * 3] * 2
-    assert np.asarray(source.read(1)).tolist() == [[[1, 2, 3]] * 3] * 2
+    assert np.asarray(source.read(1)).tolist() == [[[255] * 3] * 3] * 2
+    assert np.asarray(source.read(2)).tolist() == [[[7] * 3] * 3] * 2
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image", "truncated"])

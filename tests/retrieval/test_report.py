@@ -9,7 +9,7 @@ from PIL import Image
 
 from retrieval.codes import make_codes, save_codes
 from retrieval.metrics import evaluate
-from retrieval.report import main, write_report
+from retrieval.report import main, named_images, write_report
 
 NAMES = ("query_codes", "database_codes", "query_labels", "database_labels")
 
@@ -118,3 +118,11 @@ def test_images_named_in_the_codes_are_shown_and_compared(tmp_path, make_case, c
     (tmp_path / "images/query/2.png").unlink()
     assert main(arguments) == 2
     assert "query/2.png cannot be read" in capsys.readouterr().err
+
+
+def test_named_images_keep_the_brightness_of_sixteen_bits(tmp_path, make_case):
+    fields = _fields(make_case(queries=1, database=1))
+    Image.fromarray(np.array([[0, 0x4000, 0xFFFF]], np.uint16)).save(tmp_path / "deep.png")
+    names = {"query_names": ["deep.png"], "database_names": ["deep.png"]}
+    images = named_images(make_codes(**fields, **names), tmp_path)
+    assert images("query", 0)[0, :, 0].tolist() == [0, 64, 255]

@@ -1,0 +1,43 @@
+"""Any image that Pillow opens, as 8-bit RGB."""
+
+from contextlib import suppress
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# What Pillow raises on broken, truncated, unreadable and absurdly large files.
+READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an opened image as a viewer shows it: upright, on white, in 8-bit RGB.
+
+    EXIF's orientation is applied, transparency is laid over white, and of 16 bits the upper 8
+    are kept, as Pillow does with 16-bit colour. An RGB image comes back itself.
+
+    Raises:
+        ValueError: pixels are floating point or above 16 bits, whose white is unknown.
+        others of READ_ERRORS: the file cannot be decoded.
+    """
+    image.load()
+    with suppress(Exception):  # of many kinds; a broken EXIF block must not hide the pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point, expected 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _upper_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """Return 16-bit grey as 8-bit grey; Pillow's own conversion would clip it at 255."""
+    values = np.asarray(image)
+    if values.size and (values.min() < 0 or values.max() > 0xFFFF):
+        raise ValueError(
+            f"its pixels range from {values.min()} to {values.max()}, expected 8 or 16 bits"
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
