@@ -19,6 +19,7 @@ from data.content import cache_folders, file_digests, hash_bytes, writable_folde
 from data.source import Source
 from utils.atomic_file import atomic_path
 from utils.errors import UserError
+from utils.rgb_image import READ_ERRORS
 
 logger = logging.getLogger("long_tail_hashing")
 
@@ -145,6 +146,8 @@ def open_images(
     Raises:
         UserError: cache_size is neither of these, or an image cannot be read.
     """
+    if cache_size not in ("auto", None) and (not isinstance(cache_size, int) or cache_size < 1):
+        raise UserError(f"cache_size is {cache_size!r}; expected pixels, 'auto' or None")
     if source.arrays is not None:
         return ArrayImages(source.arrays)
     if cache_size == "auto":
@@ -152,8 +155,6 @@ def open_images(
         cache_size = longest if longest <= AUTO_CACHE_LIMIT else None
     if cache_size is None:
         return FileImages(source)
-    if not isinstance(cache_size, int) or cache_size < 1:
-        raise UserError(f"cache_size is {cache_size!r}; expected pixels, 'auto' or None")
     return ArrayImages(_cached_array(source, cache_size))
 
 
@@ -175,8 +176,9 @@ def _open_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"image {path} cannot be read ({error}); restore or remove it") from error
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"image {path} cannot be read ({reason}); restore or remove it") from error
 
 
 def _cached_array(source: Source, size: int) -> np.ndarray:

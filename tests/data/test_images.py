@@ -227,3 +227,16 @@ def test_batches_on_the_gpu_equal_those_on_the_cpu(small, large):
         gpu = images.batches(batches, Augmentation(16), device=torch.device("cuda"), **options)
         for one, (other, _) in zip(cpu, gpu, strict=True):
             torch.testing.assert_close(one, other.cpu(), atol=1e-3, rtol=1e-3)
+
+
+def test_auto_names_a_first_image_too_large_to_open(small, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    with pytest.raises(UserError, match=r"train/a/000\.png cannot be read") as error:
+        open_images(small)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cache_size", [0, -1, "large"])
+def test_cache_size_is_checked_for_images_in_memory_too(array_source, cache_size):
+    with pytest.raises(UserError, match="cache_size is"):
+        open_images(array_source(train=[1, 1]), cache_size)
