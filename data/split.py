@@ -64,11 +64,13 @@ def make_split(
     drawn query.
     The training set is the subset 'train' (or 'all' without the queries) as it is; with an
     imbalance factor it is drawn from the database, with the class sizes of
-    `data.long_tail.class_sizes` (n_max by default the size of the smallest class).
+    `data.long_tail.class_sizes` (n_max by default the size of the smallest class). Without
+    one, n_max and mu have no meaning and are ignored.
     Validation queries are the subset 'val', else up to `validation_per_class` images a class of
     the database that are not trained on; a class without such images has none. Only when no
     class has any are they held out of the training set: at most 20 % of a class.
-    Multi-label sources draw over all images instead, with per-class numbers times C.
+    Multi-label sources draw over all images instead, with per-class numbers times C; of the
+    images that are not trained on at most 20 % validate.
 
     digests: gives the content digests of images by index, so that no validation query is a copy
         of an image that is trained on. Needed where 'database' holds copies of the training
@@ -76,8 +78,9 @@ def make_split(
 
     Raises:
         UserError: a class has too few images for what is asked, the imbalance factor is out of
-            range, queries are to be drawn though the source has them, or a long tail is asked
-            of a multi-label source.
+            range, queries are to be drawn though the source has them, validation would leave a
+            class no database, a number is negative, or a long tail is asked of a multi-label
+            source.
         ValueError: digests are needed and not given.
     """
     if source.multi_label and imbalance_factor is not None:
@@ -85,11 +88,11 @@ def make_split(
             f"imbalance_factor {imbalance_factor} with the multi-label dataset {source.name};"
             " leave it None, since images of several classes have no class rank"
         )
+    _refuse_negative(seed, queries_per_class, validation_per_class)
     query = _query(source, queries_per_class, seed)
     database = database_images(source, query)
     if imbalance_factor is None:
-        if n_max is not None or mu is not None:
-            raise UserError("n_max and mu need an imbalance_factor; set it (1 means balanced)")
+        mu = None
         train = np.setdiff1d(_pool(source), query)
     else:
         n_max = int(source.class_counts(database).min()) if n_max is None else n_max
@@ -111,6 +114,16 @@ def make_split(
         protocol=_protocol(source, query, imbalance_factor, n_max),
         seed=seed,
     )
+
+
+def _refuse_negative(seed: int, queries: int | None, validation: int) -> None:
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("queries_per_class", 1 if queries is None else queries, 1),
+        ("validation_per_class", validation, 0),
+    ):
+        if value < least:
+            raise UserError(f"{name} is {value}; expected {least} or more")
 
 
 def given_query(source: Source) -> np.ndarray | None:
@@ -206,12 +219,31 @@ def _validation(
         raise ValueError("train and database share no image: pass digests to find its copies")
     per_group = per_class * (source.num_classes if source.multi_label else 1)
     groups = _groups(source, outside)
-    if len(outside):
-        counts = [per_group] * len(groups)
-    else:
+    if not len(outside):
         groups = _groups(source, _without_copies(train, digests))
         counts = [min(per_group, len(group) // 5) for group in groups]
-    return _draw(groups, counts, [seed, _VALIDATION])
+    elif source.multi_label:
+        counts = [min(per_group, max(len(outside) // 5, 1))]
+    else:
+        counts = [per_group] * len(groups)
+    drawn = _draw(groups, counts, [seed, _VALIDATION])
+    _refuse_swallowed(source, database, drawn)
+    return drawn
+
+
+def _refuse_swallowed(source: Source, database: np.ndarray, validation: np.ndarray) -> None:
+    """Refuse validation queries that leave nothing to find: a class without other images."""
+    groups = _groups(source, database)
+    swallowed = [
+        c for c, group in enumerate(groups) if len(group) and np.isin(group, validation).all()
+    ]
+    if swallowed:
+        c = min(swallowed, key=lambda c: len(groups[c]))
+        what = source.name if source.multi_label else f"class {source.class_names[c]!r}"
+        raise UserError(
+            f"validation would take all {len(groups[c])} database images of {what};"
+            f" lower validation_per_class to at most {len(groups[c]) - 1}, or add images"
+        )
 
 
 def _without_copies(indices: np.ndarray, digests: Digests | None) -> np.ndarray:

@@ -138,8 +138,6 @@ def test_multi_label_draws_over_all_images(array_source):
     ("arguments", "said"),
     [
         ({"imbalance_factor": 0.5}, "imbalance_factor is 0.5"),
-        ({"n_max": 10}, "need an imbalance_factor"),
-        ({"mu": 1.0}, "need an imbalance_factor"),
         ({"imbalance_factor": 1, "n_max": 30}, "'class 1' has 20 .* 30; set n_max to at most 20"),
         ({"queries_per_class": 5}, "has its own queries"),
     ],
@@ -153,3 +151,31 @@ def test_impossible_splits_are_refused(array_source, arguments, said):
 def test_too_many_queries_are_refused(array_source):
     with pytest.raises(UserError, match=r"20 queries .* 20 images of class 'class 1'"):
         make_split(array_source(all=[40, 20]), queries_per_class=20)
+
+
+def test_validation_never_takes_a_class_out_of_the_database(array_source):
+    source = array_source(train=[6, 2], query=[3, 3], database=[9, 4])
+    digests = open_images(source).digests
+    with pytest.raises(UserError, match=r"all 4 .*'class 1'.*validation_per_class to at most 3"):
+        make_split(source, validation_per_class=4, digests=digests)
+    split = make_split(source, validation_per_class=3, digests=digests)
+    assert source.class_counts(split.validation).tolist() == [3, 3]
+
+
+def test_multi_label_validation_is_a_fifth_of_the_outside_images_at_most(array_source):
+    source = array_source(True, train=[6] * 5, query=[2] * 5, database=[8] * 5)
+    digests = open_images(source).digests
+    assert len(make_split(source, digests=digests).validation) == 8
+    assert len(make_split(source, validation_per_class=1, digests=digests).validation) == 5
+
+
+def test_sizes_of_a_long_tail_are_left_aside_without_one(balanced):
+    plain = make_split(balanced)
+    assert equal(make_split(balanced, n_max=7, mu=0.5), plain)
+    assert plain.mu is None and len(plain.train) + len(plain.validation) == 240
+
+
+@pytest.mark.parametrize("name", ["seed", "validation_per_class", "queries_per_class"])
+def test_negative_numbers_are_refused(array_source, name):
+    with pytest.raises(UserError, match=f"{name} is -1; expected"):
+        make_split(array_source(all=[40, 20]), **{name: -1})
