@@ -99,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("started as several processes; training uses one: run python main.py")
+    if arguments.record and (arguments.check_data or arguments.smoke or arguments.profile):
+        raise UserError("--record needs final figures; --check_data, --smoke, --profile have none")
     start_logging()
     config = experiment.load_config(arguments.config, arguments.opts)
     if arguments.check_data:
@@ -130,6 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.augment import Augmentation
 from engine.config import RunConfig
 from engine.options import NetworkOptions, TrainingOptions
 from utils.def_file import call, check_params, load_function
@@ -23,6 +22,7 @@ def check_config_parts(config: RunConfig) -> None:
         UserError: naming the file, the key and the nearest valid one.
     """
     try:
+        _check_optimizer(config.training_opt)
         where = "data"
         source = load_function(config.data.def_file, "create_source", where)
         check_params(source, config.data.params, f"{where}.params")
@@ -30,14 +30,15 @@ def check_config_parts(config: RunConfig) -> None:
             where = f"networks.{name}"
             create = load_function(network.def_file, "create_model", where)
             check_params(create, network.params, f"{where}.params")
+            _check_optim_params(config.training_opt, network.optim_params, where)
         for name, criterion in config.criterions.items():
             where = f"criterions.{name}"
             create = load_function(criterion.def_file, "create_loss", where)
             check_params(create, criterion.loss_params, f"{where}.loss_params")
+            _check_optim_params(config.training_opt, criterion.optim_params, where)
         if config.hasher:
             create = load_function(config.hasher.def_file, "create_model", "hasher")
             check_params(create, config.hasher.params, "hasher.params")
-        _check_optimizer(config.training_opt)
         _check_augmentation(config.training_opt.augmentation)
     except UserError as error:
         raise UserError(f"{config.path}: {error}") from error
@@ -133,6 +134,8 @@ def build_optimizer(
         parameters = list(criterions[name].loss.parameters())
         if parameters:
             groups.append({"params": parameters, "name": name, **(criterion.optim_params or {})})
+        elif criterion.optim_params:
+            raise UserError(f"criterions.{name}.optim_params: this loss has no parameters; drop it")
     if not groups:
         raise UserError("every network is fixed and no loss has parameters: nothing to train")
     try:
@@ -191,15 +194,49 @@ def _check_optimizer(options: TrainingOptions) -> None:
         for each in given:
             if each not in ("name", "params"):
                 raise unknown_key(f"{where}.{each}", each, ["name", "params"])
+        if not isinstance(given.get("params", {}), dict):
+            raise UserError(f"{where}.params is {given['params']!r}, expected a dict")
         names = [n for n, c in vars(library).items() if inspect.isclass(c) and n not in excluded]
         if given.get("name") not in names:
             raise unknown_key(f"{where}.name={given.get('name')}", str(given.get("name")), names)
         check_params(getattr(library, given["name"]), given.get("params", {}), f"{where}.params")
 
 
+def _check_optim_params(
+    options: TrainingOptions, params: dict[str, Any] | None, where: str
+) -> None:
+    """Check the parameter names by which a network or loss overrides the optimizer's."""
+    optimizer = getattr(torch.optim, options.optimizer["name"])
+    check_params(optimizer, params or {}, f"{where}.optim_params")
+
+
 def _check_augmentation(given: dict[str, Any]) -> None:
-    """Check the keys of `training_opt.augmentation`; size and normalisation stand elsewhere."""
-    valid = set(inspect.signature(Augmentation).parameters) - {"image_size", "mean", "std"}
-    for key in given:
-        if key not in valid:
-            raise unknown_key(f"training_opt.augmentation.{key}", key, sorted(valid))
+    """Check `training_opt.augmentation`; size and normalisation stand elsewhere."""
+    fits: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "crop_scale": (_is_range, "two numbers above 0, the smaller first"),
+        "crop_ratio": (_is_range, "two numbers above 0, the smaller first"),
+        "flip": (lambda value: isinstance(value, bool), "True or False"),
+        "color_jitter": (_are_strengths, "four numbers from 0 up"),
+        "interpolation": (lambda value: value in ("bilinear", "bicubic"), "bilinear or bicubic"),
+        "crop_fraction": (lambda value: _are_numbers([value]) and 0 < value <= 1, "0 < share <= 1"),
+    }
+    for key, value in given.items():
+        if key not in fits:
+            raise unknown_key(f"training_opt.augmentation.{key}", key, list(fits))
+        fit, expected = fits[key]
+        if not fit(value):
+            raise UserError(f"training_opt.augmentation.{key} is {value!r}, expected {expected}")
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
+
+
+def _is_range(values: Any) -> bool:
+    return _are_numbers(values) and len(values) == 2 and 0 < values[0] <= values[1]
+
+
+def _are_strengths(values: Any) -> bool:
+    return _are_numbers(values) and len(values) == 4 and min(values) >= 0

@@ -1,6 +1,5 @@
 """Checkpoints: the one file that writes and loads them, always with weights_only=True."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} does not exist; train it first, or correct its path")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # what the unpickler raises on a foreign file has no common type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"checkpoint {path} cannot be loaded as plain weights ({reason}); is it complete?"
@@ -111,6 +110,27 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
         load_network(model.get_submodule(name), weights, where, options.fresh)
 
 
+def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str | Path) -> None:
+    """Refuse to go on with other options than those a checkpoint was trained with.
+
+    Places, devices and numbers of workers may differ.
+
+    Raises:
+        UserError: naming the keys that differ.
+    """
+    before, now = _flat(checkpoint.get("config", {})), _flat(config.to_dict())
+    differing = sorted(
+        key
+        for key in before.keys() | now.keys()
+        if before.get(key) != now.get(key)
+        and key.rpartition(".")[2]
+        not in ("data_root", "log_dir", "device", "num_workers", "weights")
+    )
+    if differing:
+        shown = ", ".join(f"{k} (was {before.get(k)}, is {now.get(k)})" for k in differing[:5])
+        raise UserError(f"--resume: {path} was trained with other options: {shown}; restore them")
+
+
 def check_split(checkpoint: dict[str, Any], dataset: Dataset, path: str | Path) -> None:
     """Refuse a checkpoint whose split differs from the dataset's.
 
@@ -131,6 +151,14 @@ def _network_weights(checkpoint: dict[str, Any], name: str, path: str | Path) ->
         held = ", ".join(networks) if isinstance(networks, dict) else "none"
         raise UserError(f"checkpoint {path} holds no network '{name}' (networks in it: {held})")
     return networks[name]
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted keys; tuples as lists, for comparison."""
+    if isinstance(values, dict) and values:
+        parts = (_flat(value, f"{prefix}{key}.") for key, value in values.items())
+        return {key: value for part in parts for key, value in part.items()}
+    return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
 
 
 def _listed(what: str, names: list[str]) -> list[str]:

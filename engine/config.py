@@ -179,7 +179,7 @@ def _fill(text: str, options: TrainingOptions, place: str) -> str:
     """Replace {name} by the training option of that name."""
     try:
         return text.format(**asdict(options))
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise UserError(
             f"{place} is '{text}': {error} names no training option to fill in"
         ) from error

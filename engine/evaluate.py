@@ -103,6 +103,7 @@ def _identity(run: Run) -> dict[str, Any]:
             for role in ("train", "validation", "query", "database")
         },
         "split_digest": dataset.digest,
+        "checkpoint": run.checkpoint,
         "environment": environment(run.device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -9,7 +9,14 @@ from typing import Any
 from data.check import check_source
 from engine import shallow
 from engine.build import check_config_parts
-from engine.checkpoint import BEST, LAST, check_split, load_checkpoint, load_networks
+from engine.checkpoint import (
+    BEST,
+    LAST,
+    check_same_config,
+    check_split,
+    load_checkpoint,
+    load_networks,
+)
 from engine.config import RunConfig, load_config
 from engine.dataset import open_source
 from engine.encode import encode
@@ -19,7 +26,7 @@ from engine.profile import TRACE, profile_steps
 from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
 from engine.smoke import smoke_config
-from engine.train import build_training, train
+from engine.train import build_training, check_first_batch, describe_checkpoint, train
 from utils.errors import UserError
 
 logger = logging.getLogger("long_tail_hashing")
@@ -36,13 +43,13 @@ def train_and_test(
     check_config_parts(config)
     if record:
         check_record(record)
-    if resume and not (Path(config.training_opt.log_dir) / LAST).is_file():
-        raise UserError(f"--resume: {config.training_opt.log_dir} holds no {LAST}; train it first")
-    run = open_run(config)
+    if resume:
+        _check_resumable(config)
+    run = open_run(config, initial_weights=not resume)
     if open_set:
         check_open_queries(run)
     if config.engine == "minibatch":
-        build_training(run)  # a mistake in losses or optimizer shows before the folder is made
+        check_first_batch(run, build_training(run))
     with run_folder(run, fresh=not resume):
         write_identity(run)
         if config.engine == "shallow":
@@ -68,14 +75,21 @@ def test_only(
     check_config_parts(config)
     if config.engine == "shallow":
         raise UserError("--test: a shallow method keeps no checkpoint; run it without --test")
-    path = checkpoint or str(Path(config.training_opt.log_dir) / BEST)
+    own = Path(config.training_opt.log_dir) / BEST
+    path = Path(checkpoint) if checkpoint else own
+    if own.is_file() and path.resolve() != own.resolve():
+        raise UserError(
+            f"--checkpoint {path}: {own.parent} holds the figures of its own checkpoint; "
+            "give the test a folder with --opts training_opt.log_dir=FOLDER"
+        )
     weights = load_checkpoint(path)
     run = open_run(config, initial_weights=False)
     check_split(weights, run.dataset, path)
     load_networks(run.model, weights, path)
     if open_set:
         check_open_queries(run)
-    if checkpoint is None:
+    run.checkpoint = describe_checkpoint(weights, path)
+    if path == own:
         _recall_training_time(run)
     with run_folder(run):
         metrics = test(run, encode, open_set)
@@ -115,15 +129,27 @@ def smoke(config: RunConfig) -> None:
     print(f"{config.path}: smoke run passed")
 
 
+def _check_resumable(config: RunConfig) -> None:
+    """Raise a UserError unless the run's folder holds a checkpoint of the same options."""
+    path = Path(config.training_opt.log_dir) / LAST
+    if config.engine == "shallow":
+        raise UserError("--resume: a shallow method has nothing to resume; run it anew")
+    if not path.is_file():
+        raise UserError(f"--resume: {path.parent} holds no {LAST}; train it first")
+    check_same_config(load_checkpoint(path), config, path)
+
+
 def _recall_training_time(run: Run) -> None:
     """Take the seconds of training from the figures that the run left when it was trained."""
     path = run.log_dir / "metrics.json"
-    if path.is_file():
+    try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        if before.get("split_digest") == run.dataset.digest:
+        if before["split_digest"] == run.dataset.digest:
             names = before["seconds"].keys() & {"train", "validate"}
             run.seconds.update({name: before["seconds"][name] for name in names})
             run.images_per_second = before["images_per_second"]
+    except (OSError, ValueError, LookupError, TypeError):
+        logger.info("%s gives no training time", path)
 
 
 def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str, Any]:

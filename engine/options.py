@@ -1,6 +1,7 @@
 """What a config may say: one dataclass a section, checked when it is built."""
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class TrainingOptions:
             _at_least(self, "training_opt", name, 1)
         for name in ("num_epochs", "warmup_epochs", "num_workers", "seed"):
             _at_least(self, "training_opt", name, 0)
+        if self.seed >= 2**32:
+            raise UserError(f"training_opt.seed is {self.seed}, expected less than 2^32")
         if self.num_classes is not None:
             _at_least(self, "training_opt", "num_classes", 2)
         if self.imbalance_factor is not None:
@@ -102,6 +105,10 @@ class CriterionOptions:
     loss_params: dict[str, Any] = field(default_factory=dict)
     optim_params: dict[str, Any] | None = None
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise UserError(f"a criterion's weight is {self.weight}, expected a finite number")
 
 
 @dataclass

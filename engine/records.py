@@ -64,7 +64,11 @@ def append_record(path: str | Path, metrics: dict[str, Any], config: dict[str, A
 def check_record(path: str | Path) -> None:
     """Raise a UserError if rows cannot be added to `path`, before hours are spent on a run."""
     if Path(path).exists():
-        check_columns(Path(path).read_text(encoding="utf-8"), path)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--record {path}: not a readable CSV file; use another") from error
+        check_columns(text, path)
 
 
 def check_columns(text: str, path: str | Path) -> None:

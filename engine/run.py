@@ -4,8 +4,9 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from engine.config import RunConfig, write_config
 from engine.dataset import Dataset, describe, open_dataset
 from engine.model import Precision, choose_device, choose_precision, make_augmentation
 from utils.atomic_file import write_json
+from utils.errors import UserError
 from utils.log import log_to_file
 from utils.seed import seed_everything
 
@@ -37,6 +39,7 @@ class Run:
     writer: SummaryWriter | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # which one is tested
 
     @property
     def log_dir(self) -> Path:
@@ -67,11 +70,9 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     seed_everything(options.seed)
     torch.set_float32_matmul_precision("high")
     dataset = open_dataset(config, device)
-    if not initial_weights:
-        for network in config.networks.values():
-            network.weights = None
-    model = build_networks(config, dataset.num_classes)
-    load_initial_weights(config, model, dataset)
+    loaded = config if initial_weights else _without_weights(config)
+    model = build_networks(loaded, dataset.num_classes)
+    load_initial_weights(loaded, model, dataset)
     memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     return Run(
         config=config,
@@ -83,10 +84,21 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     )
 
 
+def _without_weights(config: RunConfig) -> RunConfig:
+    networks = {name: replace(each, weights=None) for name, each in config.networks.items()}
+    return replace(config, networks=networks)
+
+
 @contextmanager
 def run_folder(run: Run, fresh: bool = False) -> Iterator[None]:
     """Open the run's folder: log.txt and TensorBoard events; `fresh` drops an earlier run's."""
-    run.log_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run.log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"training_opt.log_dir {run.log_dir} cannot be made a folder ({error.strerror}); "
+            "choose another"
+        ) from error
     if fresh:
         for old in [*run.log_dir.glob("events.out.tfevents.*"), run.log_dir / "log.txt"]:
             old.unlink(missing_ok=True)

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,9 @@ def train(run: Run, resume: bool = False) -> None:
                 validate_and_save(run, training)
             bar.update()
             bar.set_postfix(loss=f"{sum(losses.values()):.3f}", map=f"{training.best_map:.4f}")
-    if training.best_epoch:
-        load_networks(run.model, load_checkpoint(run.log_dir / BEST), run.log_dir / BEST)
+    best = load_checkpoint(run.log_dir / BEST)
+    load_networks(run.model, best, run.log_dir / BEST)
+    run.checkpoint = describe_checkpoint(best, run.log_dir / BEST)
     logger.info("best validation MAP %.4f at epoch %d", training.best_map, training.best_epoch)
 
 
@@ -115,14 +117,7 @@ def train_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """One step of gradient descent on a batch; returns each weighted loss by name."""
-    with record_function("forward"), run.precision():
-        outputs = run.model(images)
-    with record_function("losses"):
-        available = {**{name: value.float() for name, value in outputs.items()}, "labels": labels}
-        losses = {
-            name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
-            for name, criterion in training.criterions.items()
-        }
+    losses = compute_losses(run, training, images, labels)
     with record_function("backward"):
         training.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
@@ -133,6 +128,20 @@ def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[s
         training.optimizer.step()
         training.scheduler.step()
     return losses
+
+
+def compute_losses(
+    run: Run, training: Training, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """Forward pass and each weighted loss by name."""
+    with record_function("forward"), run.precision():
+        outputs = run.model(images)
+    with record_function("losses"):
+        available = {**{name: value.float() for name, value in outputs.items()}, "labels": labels}
+        return {
+            name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
+            for name, criterion in training.criterions.items()
+        }
 
 
 def train_mode(run: Run) -> None:
@@ -190,7 +199,40 @@ def _restore(run: Run, training: Training) -> None:
     training.best_epoch = checkpoint["best_epoch"]
     training.best_map = checkpoint["best_map"]
     run.seconds.update(checkpoint["seconds"])
+    run.images_per_second = _images_per_second(run, training)
     logger.info("resumed after epoch %d", training.epoch)
+
+
+def _images_per_second(run: Run, training: Training) -> float:
+    return len(run.dataset.split.train) * training.epoch / run.seconds["train"]
+
+
+def describe_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Which checkpoint was tested: its file, epoch and validation MAP."""
+    epoch, score = checkpoint.get("best_epoch"), checkpoint.get("best_map")
+    return {"path": str(path), "epoch": epoch, "validation_map": score}
+
+
+def check_first_batch(run: Run, training: Training) -> None:
+    """Send two images through networks and losses, to find what does not fit before training.
+
+    Raises:
+        UserError: with the first line of what went wrong.
+    """
+    run.model.eval()
+    dataset = replace(run.dataset, num_workers=0)
+    images, labels = next(dataset.batches([dataset.split.train[:2]], run.augmentation))
+    try:
+        with torch.no_grad():
+            compute_losses(run, training, images, labels)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
+            TypeError, ValueError) as error:  # fmt: skip
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise UserError(
+            f"networks, losses and data do not fit together ({type(error).__name__}: {reason}); "
+            "check image_size, the networks' order and whether the losses suit the labels "
+            f"({'several' if dataset.source.multi_label else 'one'} an image)"
+        ) from error
 
 
 def _about(run: Run, training: Training) -> dict[str, Any]:
@@ -230,8 +272,7 @@ def _pick(available: dict[str, Tensor], name: str, criterion: Criterion) -> dict
 
 
 def _log_epoch(run: Run, training: Training, losses: dict[str, float]) -> None:
-    trained = len(run.dataset.split.train) * training.epoch
-    run.images_per_second = trained / run.seconds["train"]
+    run.images_per_second = _images_per_second(run, training)
     rates = {str(g["name"]): g["lr"] for g in training.optimizer.param_groups}
     logger.info(
         "epoch %d: %s", training.epoch, ", ".join(f"{n} {v:.4f}" for n, v in losses.items())

@@ -107,6 +107,11 @@ MISTAKES = {
     "code length 0": (_option("training_opt.code_length=0"), ["code_length is 0"]),
     "IF below 1": (_option("training_opt.imbalance_factor=0.5"), ["imbalance_factor is 0.5"]),
     "class count": (_option("training_opt.num_classes=7"), ["num_classes is 7", "2 known classes"]),
+    "width 0": (_option("networks.feat_model.params.width=abc"), ["feat_model", "abc"]),
+    "a file as log_dir": (
+        _option("training_opt.log_dir=README.md"),
+        ["README.md cannot be made a folder"],
+    ),
     "missing stage 1": (
         _option("networks.feat_model.weights=none.pth"),
         ["none.pth does not exist"],
@@ -138,6 +143,8 @@ def test_a_leak_may_be_turned_into_a_warning(tmp_path, capfd):
         (["--confg", DIGITS], "--config"),
         (["--config", DIGITS, "--test", "--resume"], "not allowed with"),
         (["--config", DIGITS, "--checkpoint", "x.pth"], "--checkpoint is what --test loads"),
+        (["--config", DIGITS, "--smoke", "--record", "x.csv"], "--record needs final figures"),
+        (["--config", "config/Digits_LT/pca_sign.py", "--resume"], "nothing to resume"),
     ],
 )
 def test_wrong_usage_is_status_2_in_one_line(arguments, word):
@@ -145,6 +152,15 @@ def test_wrong_usage_is_status_2_in_one_line(arguments, word):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert word in done.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.experiment.train_and_test", interrupt)
+    assert main(["--config", DIGITS]) == 130
+    assert "--resume goes on" in capsys.readouterr().err
 
 
 def test_the_data_root_may_come_from_the_environment(tmp_path, monkeypatch):

@@ -66,7 +66,11 @@ def call(
             arguments[key] = supplied[key]
         elif parameter.default is inspect.Parameter.empty:
             raise UserError(f"{where} lacks '{key}', which {function.__module__} needs")
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: {function.__name__}({params}) failed: {reason}") from error
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

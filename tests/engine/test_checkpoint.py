@@ -75,14 +75,18 @@ class _Malicious:
         return (print, ("code ran",))
 
 
-@pytest.mark.parametrize("content", ["pickle", "half", "text", "list"])
+@pytest.mark.parametrize("content", ["pickle", "half", "text", "list", "empty", "lines"])
 def test_a_file_that_is_no_plain_checkpoint_is_refused(tmp_path, trained, content, capsys):
     path = tmp_path / "bad.pth"
-    if content == "pickle":
+    if content == "empty":
+        path.write_bytes(b"")
+    elif content == "pickle":
         path.write_bytes(pickle.dumps(_Malicious(), protocol=2))
     elif content == "half":
         whole = (trained / BEST).read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
+    elif content == "lines":
+        path.write_text("root:x:0:0:root\nbin:x:1:1\n")
     elif content == "text":
         path.write_text("weights")
     else:
@@ -92,6 +96,20 @@ def test_a_file_that_is_no_plain_checkpoint_is_refused(tmp_path, trained, conten
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_the_figures_of_a_run_are_not_replaced_by_another_checkpoints(tmp_path, trained):
+    config = make_config(tmp_path / "other", num_epochs=1)
+    train_and_test(config)
+    with pytest.raises(UserError, match="holds the figures of its own checkpoint"):
+        run_test_only(config, checkpoint=str(trained / BEST))
+    run_test_only(config, checkpoint=str(tmp_path / "other" / BEST))
+
+
+def test_broken_earlier_figures_do_not_stop_a_test(tmp_path):
+    train_and_test(make_config(tmp_path))
+    (tmp_path / "metrics.json").write_text("{")
+    assert run_test_only(make_config(tmp_path))["map"] > 0
 
 
 def test_the_test_of_a_given_checkpoint_equals_the_trained_runs(tmp_path, trained):

@@ -41,6 +41,11 @@ def test_runs_that_record_at_once_lose_no_row(tmp_path, finished):
     assert len(list(csv.DictReader(path.open()))) == 8
 
 
+def test_a_folder_is_no_record(tmp_path):
+    with pytest.raises(UserError, match="not a readable CSV"):
+        train_and_test(make_config(tmp_path / "run"), record=str(tmp_path))
+
+
 def test_a_file_with_other_columns_is_refused_before_training(tmp_path):
     (tmp_path / "r.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="columns are not those"):

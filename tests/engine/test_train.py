@@ -72,6 +72,55 @@ def test_resume_without_a_checkpoint_says_so_and_writes_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_epochs": 3}, r"training_opt\.num_epochs \(was 2, is 3\)"),
+        ({"optimizer": {"name": "SGD", "params": {"lr": 1.0}}}, r"training_opt\.optimizer\.name"),
+        ({"augmentation": {"flip": False}}, r"training_opt\.augmentation"),
+    ],
+)
+def test_resume_with_other_options_is_refused_and_changes_nothing(tmp_path, change, words):
+    train_and_test(make_config(tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    with pytest.raises(UserError, match=words):
+        train_and_test(make_config(tmp_path, **change), resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+def test_resuming_a_finished_run_keeps_its_speed_and_needs_no_stage_1(tmp_path):
+    train_and_test(make_config(tmp_path / "one"))
+    weights = str(tmp_path / "one" / BEST)
+    config = make_config(tmp_path / "two")
+    config.networks["hash_head"].weights = weights
+    first = train_and_test(config)
+    (tmp_path / "one" / BEST).unlink()
+    again = train_and_test(config, resume=True)
+    assert again["map"] == first["map"]
+    assert again["images_per_second"] == first["images_per_second"] > 0
+
+
+def test_figures_name_the_checkpoint_that_was_tested(tmp_path):
+    metrics = train_and_test(make_config(tmp_path))
+    best = torch.load(tmp_path / BEST, weights_only=True)
+    expected = {"epoch": best["best_epoch"], "validation_map": best["best_map"]}
+    assert metrics["checkpoint"] == {"path": str(tmp_path / BEST), **expected}
+
+
+def test_single_label_losses_refuse_multi_label_data_before_anything_is_written(tmp_path):
+    params = {"num_classes": 5, "images_per_class": 16, "multi_label": True}
+    config = make_config(tmp_path / "run", imbalance_factor=None, data={"params": params})
+    with pytest.raises(UserError, match="losses suit the labels"):
+        train_and_test(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_in_the_wrong_order_are_a_user_error(tmp_path):
+    config = make_config(tmp_path / "run", networks={"a": {"def_file": "./models/pixels.py"}})
+    with pytest.raises(UserError, match="do not fit together"):
+        train_and_test(config)
+
+
 def test_training_learns_the_made_up_classes(tmp_path):
     optimizer = {"name": "AdamW", "params": {"lr": 1e-2}}
     options = {"num_epochs": 30, "imbalance_factor": 1, "optimizer": optimizer}
