@@ -34,7 +34,7 @@ def create_source(
 
     Raises:
         UserError: no such folder or layout, no classes, an empty class folder, or class folders
-            that differ between subsets.
+            that differ between subsets, or a name that is not UTF-8.
     """
     root = find_root(data_root, folder, LAYOUT)
     dataset = name or root.resolve().name
@@ -112,14 +112,30 @@ def _subset_files(root: Path, subset: str, class_names: list[str]) -> list[tuple
 
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    return _checked_names(folder, names)
+
+
+def _checked_names(folder: Path, names: list[str]) -> list[str]:
+    """Return the names, which manifests and codes keep as UTF-8."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(folder).decode(errors="backslashreplace")
+            raise UserError(
+                f"folder {shown} holds the name {os.fsencode(name)!r}, which is not UTF-8;"
+                " rename it"
+            ) from error
+    return names
 
 
 def _images(root: Path, folder: str) -> list[str]:
     with os.scandir(root / folder) as entries:
         names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
     readable = _readable_extensions()
-    return [f"{folder}/{name}" for name in names if os.path.splitext(name)[1].lower() in readable]  # noqa: PTH122
+    names = [name for name in names if os.path.splitext(name)[1].lower() in readable]  # noqa: PTH122
+    return [f"{folder}/{name}" for name in _checked_names(root / folder, names)]
 
 
 @cache

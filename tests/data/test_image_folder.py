@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 
@@ -86,3 +89,17 @@ def test_wrong_layouts_are_named(write_images, counts, said):
     with pytest.raises(UserError, match=said) as error:
         create_source(root)
     assert str(root) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [b"train/a/\xff.png", b"train/\xff/0.png", b"open/\xff.png"])
+def test_names_that_are_not_utf8_are_named(write_images, name):
+    root = write_images({"train/a": 2})
+    path = root / os.fsdecode(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "train/a/000.png", path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    with pytest.raises(UserError, match=r"b'\\xff(\.png)?'.*not UTF-8") as error:
+        create_source(root)
+    str(error.value).encode()
