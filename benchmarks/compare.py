@@ -4,7 +4,6 @@ Prints a row a run, from its metrics.json, and writes one report.html that sets 
 side, each tested against the first on the same queries.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from retrieval.codes import load_codes
 from retrieval.report import write_report
 from utils.errors import UserError
+from utils.parser import OneLineParser
 
 COLUMNS = ("run", "method", "bits", "IF", "MAP", "95 %", "many", "medium", "few", "train s")
 
@@ -55,7 +55,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; exits with 2 on a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser = OneLineParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders (a config's log_dir)")
     parser.add_argument("--out", type=Path, help="folder of report.html [the runs' parent]")
     options = parser.parse_args(arguments)

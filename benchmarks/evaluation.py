@@ -25,6 +25,7 @@ from retrieval.hamming import Pairing, count_pairing, pair_up, pick_kernel
 from retrieval.metrics import Evaluation, evaluate
 from utils.atomic_file import write_text
 from utils.errors import UserError
+from utils.parser import OneLineParser
 
 CLASSES = 100
 LOOP_QUERIES = {"cpu": 100, "cuda": 500}
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__)
+    parser = OneLineParser(prog="python -m benchmarks.evaluation", description=__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--database", type=int, default=50_000)

@@ -18,6 +18,7 @@ from data.split import Split, make_split
 from utils.atomic_file import atomic_path, write_json
 from utils.def_file import call, load_function
 from utils.errors import UserError
+from utils.parser import OneLineParser
 
 # OLTR's groups (Liu et al., CVPR 2019), by training images a class.
 MANY_ABOVE = 100
@@ -149,7 +150,7 @@ def _params(text: str) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m data.long_tail",
         description="Make a long-tailed split of a dataset: print its class sizes, counts and"
         " digest, and on request write it and plot it. The class of rank r keeps"

@@ -4,7 +4,6 @@ Writes a self-contained page, report.html, and metrics.json, and prints the tabl
 described in docs/evaluation.md.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from retrieval.scored import Images, Scored, score_all
 from retrieval.sections import page_facts, page_sections
 from utils.atomic_file import write_json, write_text
 from utils.errors import UserError
+from utils.parser import OneLineParser
 from utils.rgb_image import READ_ERRORS, to_rgb
 
 TOP_K = (100, 1000, 5000)
@@ -77,7 +77,7 @@ def write_page(
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit status is 0, or 2 for wrong usage or files."""
-    parser = argparse.ArgumentParser(prog="python -m retrieval.report", description=__doc__)
+    parser = OneLineParser(prog="python -m retrieval.report", description=__doc__)
     parser.add_argument("codes", nargs="+", help="codes.npz, .mat, .csv, or a folder of .npy/.csv")
     parser.add_argument("--out", help="folder for report.html and metrics.json [the first file's]")
     parser.add_argument(
