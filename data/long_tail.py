@@ -45,14 +45,14 @@ def class_sizes(
     mu: the exponent; by default `published_mu`.
 
     Raises:
-        UserError: the imbalance factor is below 1, the exponent negative, n_max below 1, or a
-            class would get no image.
+        UserError: the imbalance factor is below 1, the exponent negative or not finite, n_max
+            below 1, or a class would get no image.
     """
     if n_max < 1:
         raise UserError(f"n_max is {n_max}; expected at least 1 image for the largest class")
     exponent = published_mu(num_classes, n_max, imbalance_factor) if mu is None else mu
-    if exponent < 0:
-        raise UserError(f"mu is {exponent}; expected 0 or more")
+    if not 0 <= exponent < math.inf:
+        raise UserError(f"mu is {exponent}; expected a finite number, 0 or more")
     ranks = np.arange(1, num_classes + 1, dtype=np.float64)
     # The small term keeps whole numbers whole: 500 · 100^-μ may come out as 49.999...
     sizes = np.floor(n_max * ranks**-exponent + 1e-9).astype(np.int64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from data.content import writable_folder
 from data.images import open_images
 from data.manifest import manifest
 from data.open_classes import hold_out_classes
@@ -29,8 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 after a one-line message on a user's mistake."""
     options = _parser().parse_args(arguments)
     try:
+        if options.plot:
+            check_plot_format(options.plot)
         source, split = _make(options)
         value = manifest(source, split)
+        for name in ("out", "plot"):
+            if getattr(options, name):
+                _check_target(name, Path(getattr(options, name)))
         print("\n".join(summary_lines(split, value)))
         if options.out:
             write_json(options.out, value)
@@ -38,10 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plot:
             plot_class_sizes(options.plot, value)
             print(f"wrote {options.plot}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:  # OSError: a disk that is full, say
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check_target(name: str, path: Path) -> None:
+    if path.is_dir() or writable_folder([path.parent]) is None:
+        raise UserError(f"--{name} {path} cannot be written; give a file in a writable folder")
 
 
 def summary_lines(split: Split, value: dict[str, Any]) -> list[str]:
@@ -68,8 +79,8 @@ def summary_lines(split: Split, value: dict[str, Any]) -> list[str]:
     return [*lines, "", f"digest {value['digest']}"]
 
 
-def plot_class_sizes(path: str | Path, value: dict[str, Any]) -> None:
-    """Draw training images by class rank, on a log axis, over the many/medium/few regions.
+def check_plot_format(path: str | Path) -> None:
+    """Check that a plot can be written under this name.
 
     Raises:
         UserError: matplotlib is absent, or the file's suffix is no format that it writes.
@@ -78,6 +89,22 @@ def plot_class_sizes(path: str | Path, value: dict[str, Any]) -> None:
         from matplotlib.figure import Figure  # slow to import, and only the plot needs it
     except ImportError as error:
         raise UserError("--plot needs matplotlib; pip install matplotlib") from error
+
+    formats = sorted(Figure().canvas.get_supported_filetypes())
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
+        raise UserError(
+            f"plot {path}: its suffix is none of {', '.join(formats)}; use a name such as curve.png"
+        )
+
+
+def plot_class_sizes(path: str | Path, value: dict[str, Any]) -> None:
+    """Draw training images by class rank, on a log axis, over the many/medium/few regions.
+
+    Raises:
+        UserError: as `check_plot_format`.
+    """
+    check_plot_format(path)
+    from matplotlib.figure import Figure
 
     sizes = [row["size"] for row in value["classes"]]
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -97,11 +124,8 @@ def plot_class_sizes(path: str | Path, value: dict[str, Any]) -> None:
     axes.set_ylabel("training images (log scale)")
     axes.set_title(f"{value['dataset']}: {value['protocol'].split(';')[0]}, {sum(sizes):,} images")
     axes.spines[["top", "right"]].set_visible(False)
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=150)
-    except ValueError as error:
-        raise UserError(f"plot {path}: {error}; use a name such as curve.png") from error
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _draw_regions(axes: Any, bottom: float, top: float) -> None:

@@ -22,7 +22,8 @@ def hold_out_classes(source: Source, open_classes: int | Sequence[str], seed: in
     open_classes: how many classes, drawn from the seed, or their names.
 
     Raises:
-        UserError: an unknown class name, fewer than two classes left, or a multi-label source.
+        UserError: an unknown class name, a negative number, fewer than two classes left, or a
+            multi-label source.
     """
     if source.multi_label:
         raise UserError(f"open_classes with the multi-label dataset {source.name} is not possible")
@@ -51,8 +52,11 @@ def _held_classes(source: Source, open_classes: int | Sequence[str], seed: int) 
     """Return (C,) bool: which classes become unknown."""
     held = np.zeros(source.num_classes, dtype=bool)
     if isinstance(open_classes, int):
+        if open_classes < 0 or seed < 0:
+            name, value = ("seed", seed) if seed < 0 else ("open_classes", open_classes)
+            raise UserError(f"{name} is {value}; expected 0 or more")
         order = np.random.default_rng([seed, _STREAM]).permutation(source.num_classes)
-        held[order[: max(open_classes, 0)]] = True
+        held[order[:open_classes]] = True
     else:
         for name in [open_classes] if isinstance(open_classes, str) else open_classes:
             if name not in source.class_names:

@@ -57,6 +57,8 @@ def test_published_mu_else_the_logarithm():
         ((10, 50, 100), "smallest class without images; use .* at most 50"),
         ((1, 50, 10), "at least 2 classes"),
         ((10, 50, 10, -0.1), "mu is -0.1"),
+        ((10, 50, 10, float("nan")), "mu is nan"),
+        ((10, 50, 10, float("inf")), "mu is inf"),
     ],
 )
 def test_impossible_sizes_are_refused(arguments, said):

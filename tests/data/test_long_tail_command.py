@@ -45,11 +45,21 @@ def test_groups_count_every_class_once(capsys):
         ([*DIGITS, "--params", "{a"], "not YAML"),
         ([*DIGITS, "--params", "7"], "expected a mapping"),
         ([*DIGITS, "--plot", "curve.xyz"], "curve.png"),
+        ([*DIGITS, "--plot", "curve"], "curve.png"),
+        ([*DIGITS, "--out", "main.py/split.json"], "--out main.py/split.json"),
+        ([*DIGITS, "--plot", "main.py/curve.png"], "--plot main.py/curve.png"),
+        ([*DIGITS, "--out", "config"], "--out config"),
+        ([*DIGITS, "--seed", "-1"], "seed is -1"),
+        ([*DIGITS, "--seed", "-1", "--open_classes", "2"], "seed is -1"),
+        ([*DIGITS, "--validation_per_class", "-1"], "validation_per_class is -1"),
+        ([*DIGITS, "--open_classes", "-1"], "open_classes is -1"),
+        ([*DIGITS, "--imbalance_factor", "10", "--mu", "nan"], "mu is nan"),
     ],
 )
 def test_mistakes_give_one_line_and_status_2(capsys, arguments, said):
     assert main(arguments) == 2
-    message = capsys.readouterr().err
+    printed, message = capsys.readouterr()
+    assert printed == ""
     assert said in message and message.startswith("error: ") and message.count("\n") == 1
 
 
@@ -57,3 +67,19 @@ def test_runs_as_a_module():
     command = [sys.executable, "-m", "data.long_tail", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--imbalance_factor" in result.stdout and "examples:" in result.stdout
+
+
+def test_a_wrong_plot_name_leaves_the_split_unwritten(tmp_path):
+    out = tmp_path / "split.json"
+    assert main([*DIGITS, "--out", str(out), "--plot", str(tmp_path / "curve.xyz")]) == 2
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_error_while_writing_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("data.long_tail_command.write_json", full)
+    assert main([*DIGITS, "--out", str(tmp_path / "split.json")]) == 2
+    message = capsys.readouterr().err
+    assert "No space left" in message and message.count("\n") == 1

@@ -38,11 +38,14 @@ def test_held_out_classes_are_drawn_from_the_seed(array_source):
 
 
 @pytest.mark.parametrize(
-    ("classes", "said"), [(3, "3 open classes of 4"), (["x"], "'x' is not a class")]
+    ("classes", "said"),
+    [(3, "3 open classes of 4"), (["x"], "'x' is not a class"), (-1, "open_classes is -1")],
 )
 def test_impossible_open_classes_are_refused(array_source, classes, said):
     with pytest.raises(UserError, match=said):
         hold_out_classes(array_source(train=[2] * 4, test=[1] * 4), classes, 0)
+    with pytest.raises(UserError, match="seed is -1"):
+        hold_out_classes(array_source(train=[2] * 4, test=[1] * 4), 1, -1)
     with pytest.raises(UserError, match="only 'train'"):
         hold_out_classes(array_source(train=[2] * 4), 1, 0)
     with pytest.raises(UserError, match="multi-label"):
