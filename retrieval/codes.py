@@ -213,11 +213,10 @@ def make_codes(**values: Any) -> Codes:
     missing = [name for name in required if values.get(name) is None]
     if missing:
         raise UserError(f"codes lack {', '.join(missing)}; all of {', '.join(required)} are needed")
-    length = None if values.get("code_length") is None else int(values["code_length"])
+    length = _code_length(values)
     for side in ("query", "database"):
         codes = values[f"{side}_codes"]
         if as_tensor(codes).dtype != torch.uint8:
-            length = codes.shape[1] if length is None else length
             codes = pack(codes)
         if length is None:
             raise UserError("packed codes came without code_length; give the bits of a code")
@@ -271,6 +270,33 @@ def load_codes(path: str | os.PathLike[str]) -> Codes:
 
 def _numpy(values: Array) -> np.ndarray[Any, np.dtype[Any]]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _code_length(values: dict[str, Any]) -> int | None:
+    """The bits of a code, stated or those of codes that are not packed; None when all are."""
+    stated = values.get("code_length")
+    if stated is not None:
+        number = np.asarray(stated)
+        if number.size != 1 or number.dtype.kind not in "iuf" or number.item() % 1:
+            raise UserError(f"code_length is {stated!r}, expected one whole number")
+        stated = int(number.item())
+    widths = {}
+    for side in ("query_codes", "database_codes"):
+        tensor = as_tensor(values[side])
+        if tensor.dtype != torch.uint8 and tensor.ndim == 2:
+            widths[side] = tensor.shape[1]
+    if len(set(widths.values())) > 1:
+        raise UserError(
+            f"query_codes have {widths['query_codes']} bits and database_codes"
+            f" {widths['database_codes']}; give codes of one length"
+        )
+    width = next(iter(widths.values()), stated)
+    if stated is not None and width != stated:
+        raise UserError(
+            f"codes of {width} bits came with code_length={stated}; "
+            "leave code_length out, or give the codes' own"
+        )
+    return width
 
 
 def _check_length(values: dict[str, Any], side: str, count: int) -> None:

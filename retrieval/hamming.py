@@ -104,8 +104,22 @@ def pair_up(
 def pick_device(codes: Array, device: torch.device | str | None) -> torch.device:
     """The device asked for, else that of the codes."""
     if device is not None:
-        return torch.device(device)
+        return _usable_device(device)
     return codes.device if isinstance(codes, Tensor) else torch.device("cpu")
+
+
+def _usable_device(device: torch.device | str) -> torch.device:
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        target = None
+    if target is None or target.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)!r}, expected cpu or cuda")
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {str(device)!r}, but torch sees {torch.cuda.device_count()} GPUs; use cpu"
+        )
+    return target
 
 
 def distance_histograms(

@@ -82,12 +82,11 @@ def foreign_codes(found: dict[str, Any], where: str) -> Codes:
             f"{where}: found {', '.join(sorted(found)) or 'nothing'}, but no {missing[0]}; "
             "docs/evaluation.md lists the names that are understood"
         )
-    if "code_length" in values:
-        values["code_length"] = int(np.asarray(values["code_length"]).item())
     try:
         for side in ("query", "database"):
             values[f"{side}_codes"] = _signs(values[f"{side}_codes"], "code_length" in values)
-            values[f"{side}_labels"] = _labels(values[f"{side}_labels"])
+            count = len(values[f"{side}_codes"])
+            values[f"{side}_labels"] = _labels(values[f"{side}_labels"], count)
         return make_codes(**values)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -97,6 +96,8 @@ def _signs(codes: Any, packed: bool) -> Any:
     array = np.asarray(codes)
     if packed and array.dtype == np.uint8:
         return array
+    if array.ndim != 2:
+        raise UserError(f"codes have shape {array.shape}, expected (images, bits)")
     if array.dtype.kind not in "biuf":
         raise UserError(f"codes are of type {array.dtype}, expected numbers")
     if array.dtype == bool or (array.size and array.min() == 0 and np.isin(array, (0, 1)).all()):
@@ -106,10 +107,15 @@ def _signs(codes: Any, packed: bool) -> Any:
     return binarize(array)
 
 
-def _labels(labels: Any) -> Any:
+def _labels(labels: Any, count: int) -> Any:
+    """Labels of `count` images; a vector that came as a matrix, as MATLAB's do, is flattened."""
     array = np.asarray(labels)
-    if array.ndim == 2 and 1 in array.shape and not (array.shape[1] == 1 and array.max() <= 0):
-        array = array.reshape(-1)  # MATLAB keeps a vector as a matrix
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"labels are of type {array.dtype}, expected numbers")
+    is_row = array.shape == (1, count)  # else (1, C): the one-hot row of a single query
+    is_column = array.ndim == 2 and array.shape[1] == 1 and bool((array > 0).any())
+    if is_row or is_column:
+        array = array.reshape(-1)
     if array.dtype.kind == "f" and (array == np.floor(array)).all():
         array = array.astype(np.int64)
     return array
@@ -120,7 +126,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # numpy and zipfile raise many kinds for a broken archive
-        raise UserError(f"{path}: not a readable npz archive ({error})") from None
+        raise UserError(f"{path}: not a readable npz archive ({_one_line(error)})") from None
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
@@ -131,8 +137,8 @@ def _read_folder(folder: Path) -> dict[str, Any]:
                 found[path.stem] = np.load(path, allow_pickle=False)
             elif path.suffix == ".csv":
                 found[path.stem] = _matrix(path)
-        except ValueError as error:
-            raise UserError(f"{path}: not readable ({error})") from None
+        except (ValueError, OSError, EOFError, SyntaxError) as error:
+            raise UserError(f"{path}: not readable ({_one_line(error)})") from None
     return found
 
 
@@ -152,25 +158,20 @@ def _read_matlab(path: Path) -> dict[str, Any]:
     except NotImplementedError:
         raise UserError(f"{path}: a MATLAB 7.3 file; save it with -v7") from None
     except Exception as error:  # scipy raises many kinds for a broken file
-        raise UserError(f"{path}: not a readable MATLAB file ({error})") from None
+        raise UserError(f"{path}: not a readable MATLAB file ({_one_line(error)})") from None
     return {name: value for name, value in stored.items() if not name.startswith("__")}
 
 
 def _read_table(path: Path) -> dict[str, Any]:
     """One row an image: `set` (query or database), `label` (3, or 3;7), `code` (0101…), `name`."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    columns = set(rows[0]) if rows else set()
-    if not {"set", "label", "code"} <= columns:
-        raise UserError(
-            f"{path}: its columns are {', '.join(sorted(columns)) or 'none'}, expected "
-            "set,label,code and perhaps name"
-        )
+    rows = _table_rows(path)
     width = 1 + max(_classes(path, row)[-1] for row in rows)
     multi = any(";" in row["label"] for row in rows)
     found: dict[str, Any] = {}
     for side in ("query", "database"):
         mine = [row for row in rows if row["set"] == side]
+        if not mine:
+            raise UserError(f"{path}: it has no row of set {side!r}, expected query and database")
         if len({len(row["code"]) for row in mine}) > 1 or any(
             set(row["code"]) - {"0", "1"} for row in mine
         ):
@@ -184,13 +185,39 @@ def _read_table(path: Path) -> dict[str, Any]:
             found[f"{side}_labels"] = hot
         else:
             found[f"{side}_labels"] = np.array([classes[0] for classes in labels], dtype=np.int64)
-        if "name" in columns:
+        if "name" in rows[0]:
             found[f"{side}_names"] = np.array([row["name"] for row in mine])
     return found
 
 
-def _classes(path: Path, row: dict[str, str]) -> list[int]:
+def _table_rows(path: Path) -> list[dict[str, str]]:
     try:
-        return sorted(int(part) for part in row["label"].split(";"))
-    except ValueError:
-        raise UserError(f"{path}: label {row['label']!r}, expected 3, or 3;7 for several") from None
+        with path.open(newline="", encoding="utf-8") as stream:
+            table = csv.reader(stream)
+            columns = next(table, [])
+            numbered = [(table.line_num, row) for row in table if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not readable ({_one_line(error)}); save it as UTF-8") from None
+    if not {"set", "label", "code"} <= set(columns) or not numbered:
+        raise UserError(
+            f"{path}: its columns are {', '.join(columns) or 'none'}, its rows {len(numbered)}; "
+            "expected set,label,code and perhaps name, and one row an image"
+        )
+    for number, row in numbered:
+        if len(row) != len(columns):
+            raise UserError(
+                f"{path}: line {number} has {len(row)} values, expected {len(columns)}, "
+                f"one for each of {','.join(columns)}"
+            )
+    return [dict(zip(columns, row, strict=True)) for _, row in numbered]
+
+
+def _classes(path: Path, row: dict[str, str]) -> list[int]:
+    parts = row["label"].split(";")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UserError(f"{path}: label {row['label']!r}, expected 3, or 3;7 for several")
+    return sorted(int(part) for part in parts)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

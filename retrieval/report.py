@@ -95,17 +95,19 @@ def main(arguments: list[str] | None = None) -> int:
         named = {name: read_codes(path) for name, path in name_files(options.codes).items()}
         first = Path(options.codes[0])
         folder = Path(options.out) if options.out else first if first.is_dir() else first.parent
+        if folder.is_file():
+            raise UserError(f"--out {folder} is a file; give a folder")
         images = named_images(next(iter(named.values())), options.images)
         metrics = write_report(
             named, folder, images, top_k=options.top_k, ties=options.ties, radius=options.radius,
             content_overlap=images is not None, device=options.device,
         )  # fmt: skip
-    except UserError as error:
-        print(error, file=sys.stderr)
+        write_json(
+            folder / "metrics.json", metrics if len(metrics) > 1 else next(iter(metrics.values()))
+        )
+    except (UserError, OSError) as error:  # OSError: a folder that cannot be written
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    write_json(
-        folder / "metrics.json", metrics if len(metrics) > 1 else next(iter(metrics.values()))
-    )
     for name, found in metrics.items():
         print(summary_line(name, found))
     print(f"wrote {folder / 'report.html'} and {folder / 'metrics.json'}")

@@ -19,6 +19,7 @@ from retrieval.labels import match_labels
 from retrieval.metrics import Evaluation, evaluate, mean_average_precision
 from retrieval.overlap import Overlap, content_digests, find_overlap
 from retrieval.significance import PairedTest, bootstrap_interval, paired_test
+from utils.errors import UserError
 
 Images = Callable[[str, int], np.ndarray[Any, np.dtype[Any]]]
 
@@ -67,35 +68,53 @@ def score_all(
     """Score every set of codes; those after the first are tested against it.
 
     Arguments as `retrieval.report.write_report`; `images`, when given, are compared by content.
+
+    Raises:
+        UserError: as `retrieval.metrics.evaluate`; names the codes where there are several.
     """
     scored: dict[str, Scored] = {}
     for name, codes in named.items():
-        sides = (codes.query_codes, codes.database_codes, codes.query_labels, codes.database_labels)
-        shared: dict[str, Any] = {"code_length": codes.code_length, "device": device}
-        found = evaluate(
-            *sides,
-            top_k=top_k,
-            ties=ties,
-            radius=radius,
-            train_class_counts=codes.train_class_counts,
-            **shared,
-        )
         base = next(iter(scored.values()), None)
-        scored[name] = Scored(
-            codes=codes,
-            evaluation=found,
-            interval=bootstrap_interval(found.ap_per_query),
-            best_and_worst=(
-                mean_average_precision(*sides, ties="optimistic", **shared),
-                mean_average_precision(*sides, ties="pessimistic", **shared),
-            ),
-            bits=bit_report(codes.database_codes, codes.code_length, device),
-            collisions=collision_share(codes.database_codes, codes.database_labels, **shared),
-            neighbours=_neighbours(codes, device),
-            overlap=_overlap(codes, images),
-            paired=None if base is None else _paired(base, codes, found),
-        )
+        try:
+            scored[name] = _score(codes, base, images, top_k, ties, radius, device)
+        except UserError as error:
+            raise UserError(f"{name}: {error}" if len(named) > 1 else str(error)) from error
     return scored
+
+
+def _score(
+    codes: Codes,
+    base: Scored | None,
+    images: Images | None,
+    top_k: tuple[int, ...],
+    ties: str,
+    radius: int,
+    device: torch.device | str | None,
+) -> Scored:
+    sides = (codes.query_codes, codes.database_codes, codes.query_labels, codes.database_labels)
+    shared: dict[str, Any] = {"code_length": codes.code_length, "device": device}
+    found = evaluate(
+        *sides,
+        top_k=top_k,
+        ties=ties,
+        radius=radius,
+        train_class_counts=codes.train_class_counts,
+        **shared,
+    )
+    return Scored(
+        codes=codes,
+        evaluation=found,
+        interval=bootstrap_interval(found.ap_per_query),
+        best_and_worst=(
+            mean_average_precision(*sides, ties="optimistic", **shared),
+            mean_average_precision(*sides, ties="pessimistic", **shared),
+        ),
+        bits=bit_report(codes.database_codes, codes.code_length, device),
+        collisions=collision_share(codes.database_codes, codes.database_labels, **shared),
+        neighbours=_neighbours(codes, device),
+        overlap=_overlap(codes, images),
+        paired=None if base is None else _paired(base, codes, found),
+    )
 
 
 def _neighbours(codes: Codes, device: torch.device | str | None) -> Neighbours | None:

@@ -98,3 +98,64 @@ def test_what_cannot_be_read_is_named(tmp_path, case):
             read_codes(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_one_query_with_one_hot_labels_stays_one_query(tmp_path, make_case):
+    query, database, _, database_labels = make_case(queries=1, bits=11)
+    hot = np.eye(4, dtype=int)
+    labels = {"query_labels": hot[[2]], "database_labels": hot[database_labels]}
+    np.savez(tmp_path / "one.npz", qB=query, rB=database, **labels)
+    assert read_codes(tmp_path / "one.npz").query_labels.tolist() == [[0, 0, 1, 0]]
+    row = {"query_labels": np.array([[2]]), "database_labels": database_labels[None]}
+    np.savez(tmp_path / "row.npz", qB=query, rB=database, **row)
+    assert read_codes(tmp_path / "row.npz").query_labels.tolist() == [2]
+    assert np.array_equal(read_codes(tmp_path / "row.npz").database_labels, database_labels)
+
+
+@pytest.mark.parametrize("own_names", [True, False])
+@pytest.mark.parametrize("length", [[11, 11], 10.5, "x"])
+def test_a_code_length_that_is_no_number_is_named(tmp_path, case, length, own_names):
+    names = NAMES if own_names else ("qB", "rB", "qL", "rL")
+    fields = dict(zip(names, case.values(), strict=True))
+    np.savez(tmp_path / "codes.npz", code_length=length, **fields)
+    with pytest.raises(UserError, match=r"codes\.npz: code_length .*expected one whole number"):
+        read_codes(tmp_path / "codes.npz")
+
+
+def test_code_lengths_of_the_two_sides_are_compared(tmp_path):
+    rows = "set,label,code\nquery,0,01\ndatabase,0,0100\n"
+    (tmp_path / "widths.csv").write_text(rows)
+    with pytest.raises(UserError, match="query_codes have 2 bits and database_codes 4"):
+        read_codes(tmp_path / "widths.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"set,label,code\nquery,\xff,01\n", "not readable"),
+        (b"set,label,code\nquery,1,01\nquery,1\n", "line 3 has 2 values"),
+        (b"set,label,code\nquery,1,01,7\n", "line 2 has 4 values"),
+        (b"set,label,code\nquery,1;-1,01\n", "label '1;-1'"),
+        (b"set,label,code\nquery,1,01\n", "no row of set 'database'"),
+        (b"set,label,code\n", "expected"),
+    ],
+)
+def test_a_wrong_table_is_one_line(tmp_path, content, says):
+    (tmp_path / "codes.csv").write_bytes(content)
+    with pytest.raises(UserError, match=says) as caught:
+        read_codes(tmp_path / "codes.csv")
+    assert "codes.csv" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["query_codes.npy", "query_codes.csv", "query_names.csv"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe,x"])
+@pytest.mark.filterwarnings("ignore:loadtxt")
+def test_a_broken_file_in_a_folder_is_one_line(tmp_path, case, name, content):
+    for stem, values in case.items():
+        np.save(tmp_path / f"{stem}.npy", values)
+    if name.endswith("codes.csv"):
+        (tmp_path / "query_codes.npy").unlink()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_codes(tmp_path)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

@@ -126,3 +126,29 @@ def test_named_images_keep_the_brightness_of_sixteen_bits(tmp_path, make_case):
     names = {"query_names": ["deep.png"], "database_names": ["deep.png"]}
     images = named_images(make_codes(**fields, **names), tmp_path)
     assert images("query", 0)[0, :, 0].tolist() == [0, 64, 255]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--device", "foo"], "device 'foo'"),
+        (["--device", "meta"], "device 'meta'"),
+        (["--device", "cuda:99"], "device 'cuda:99'"),
+        (["--out", "main.py"], "--out main.py is a file"),
+        (["--out", "main.py/x"], "main.py"),
+    ],
+)
+def test_options_that_cannot_be_met_are_one_line(tmp_path, make_case, capsys, options, says):
+    save_codes(tmp_path / "codes.npz", **_fields(make_case()))
+    assert main([str(tmp_path / "codes.npz"), *options]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and says in message and message.count("\n") == 1
+
+
+def test_an_error_of_one_of_several_files_names_it(tmp_path, make_case, capsys):
+    fields = _fields(make_case())
+    save_codes(tmp_path / "good.npz", **fields)
+    save_codes(tmp_path / "bad.npz", **fields | {"query_labels": fields["query_labels"] - 9})
+    assert main([str(tmp_path / "good.npz"), str(tmp_path / "bad.npz")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: bad: query_labels hold -")
