@@ -14,6 +14,11 @@ from retrieval.report import write_report
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
+GROUPS = ("many", "medium", "few")
+READ_KEYS = (
+    "dataset", "protocol", "method", "code_length", "imbalance_factor", "map", "map_interval_95",
+    "map_at_k", "groups", "seconds",
+)  # fmt: skip
 COLUMNS = ("run", "method", "bits", "IF", "MAP", "95 %", "many", "medium", "few", "train s")
 
 
@@ -21,12 +26,19 @@ def read_metrics(run: Path) -> dict[str, Any]:
     """A run's metrics.json.
 
     Raises:
-        UserError: if the folder has none.
+        UserError: if the folder has none, or it lacks what is compared.
     """
     try:
-        return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        values = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{run} has no readable metrics.json; train or test it first") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{run / 'metrics.json'} holds no table of figures; test the run again")
+    missing = [key for key in READ_KEYS if key not in values]
+    missing += [f"groups.{name}" for name in GROUPS if name not in values.get("groups", GROUPS)]
+    if missing:
+        raise UserError(f"{run / 'metrics.json'} lacks {', '.join(missing)}; test the run again")
+    return values
 
 
 def table(metrics: dict[str, dict[str, Any]]) -> str:
@@ -35,7 +47,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
     for name, values in metrics.items():
         low, high = values["map_interval_95"]
         factor = values["imbalance_factor"]
-        groups = [values["groups"][group] for group in ("many", "medium", "few")]
+        groups = [values["groups"][group] for group in GROUPS]
         rows.append(
             [
                 name,
@@ -67,8 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         top_k = [int(k) for k in next(iter(metrics.values()))["map_at_k"]]
         codes = {run.name: load_codes(run / "codes.npz") for run in options.runs}
         write_report(codes, folder, top_k=top_k)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:  # OSError: a folder that cannot be written
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     first = next(iter(metrics.values()))
     print(f"\n{first['dataset']}, MAP@ALL, expected over ties; {first['protocol']}\n")

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks.compare import main
 
 
@@ -38,3 +40,19 @@ def test_rows_are_the_runs_figures(tmp_path, capsys):
         (line,) = [line for line in lines if f"method_{name}" in line]
         assert f"{value:.4f}" in line
     assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "lacks"),
+        ("[]", "no table"),
+        ('{"map_interval_95": [0, 1]}', "lacks"),
+        ("\xff", "no readable"),
+    ],
+)
+def test_figures_of_another_kind_are_one_line_and_status_2(tmp_path, capsys, content, says):
+    (tmp_path / "metrics.json").write_bytes(content.encode("latin-1"))
+    assert main([str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert says in message and message.startswith("error: ") and message.count("\n") == 1
