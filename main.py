@@ -3,9 +3,9 @@
 import argparse
 import os
 import sys
-from typing import NoReturn
 
 from utils.errors import UserError
+from utils.parser import OneLineParser
 
 DESCRIPTION = """\
 Learn binary codes for image retrieval from long-tailed data.
@@ -27,15 +27,9 @@ Exit status: 0 done; 2 a mistake in command, config or data (one line says which
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of the whole usage."""
-        self.exit(2, f"error: {message}; see python main.py --help\n")
-
-
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; exits with status 2 on wrong usage."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python main.py",
         description=DESCRIPTION,
         epilog=EXAMPLES,
