@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.codes import load_codes
+from retrieval.metrics import GROUPS
 from retrieval.report import write_report
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
-GROUPS = ("many", "medium", "few")
 READ_KEYS = (
     "dataset", "protocol", "method", "code_length", "imbalance_factor", "map", "map_interval_95",
     "map_at_k", "groups", "seconds",
@@ -35,7 +35,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{run / 'metrics.json'} holds no table of figures; test the run again")
     missing = [key for key in READ_KEYS if key not in values]
-    missing += [f"groups.{name}" for name in GROUPS if name not in values.get("groups", GROUPS)]
+    groups = values.get("groups") or {}
+    missing += [f"groups.{name}" for name in GROUPS if name not in groups]
     if missing:
         raise UserError(f"{run / 'metrics.json'} lacks {', '.join(missing)}; test the run again")
     return values

@@ -47,6 +47,7 @@ def test_rows_are_the_runs_figures(tmp_path, capsys):
     [
         ("{}", "lacks"),
         ("[]", "no table"),
+        ('{"groups": null}', "groups.many"),
         ('{"map_interval_95": [0, 1]}', "lacks"),
         ("\xff", "no readable"),
     ],
