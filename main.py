@@ -23,7 +23,8 @@ examples:
   python main.py --config config/Cifar100_LT/stage_1.py --test --checkpoint my_checkpoint.pth
 
 Data is looked for under training_opt.data_root, else $LTH_DATA_ROOT, else ./data.
-Exit status: 0 done; 2 a mistake in command, config or data (one line says which); 1 otherwise.
+Exit status: 0 done; 2 a mistake in command, config or data (one line says which);
+130 interrupted; 1 otherwise.
 """
 
 

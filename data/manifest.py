@@ -9,7 +9,6 @@ import numpy as np
 
 from data.source import Source
 from data.split import Split, database_images, given_query
-from utils.atomic_file import write_json
 from utils.errors import UserError
 
 _ROLES = ("train", "validation", "query", "database", "open_query")
@@ -53,15 +52,8 @@ def digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(roles, sort_keys=True).encode()).hexdigest()
 
 
-def write_manifest(path: str | Path, source: Source, split: Split) -> dict[str, Any]:
-    """Write the manifest of a split as JSON and return it."""
-    value = manifest(source, split)
-    write_json(path, value)
-    return value
-
-
 def read_split(path: str | Path, source: Source) -> Split:
-    """Return exactly the split that `write_manifest` wrote.
+    """Return exactly the split whose manifest was written as JSON.
 
     Raises:
         UserError: the file is missing or not a manifest, names images that the source lacks, or

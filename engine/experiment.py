@@ -89,7 +89,7 @@ def test_only(
     if open_set:
         check_open_queries(run)
     run.checkpoint = describe_checkpoint(weights, path)
-    if path == own:
+    if path.resolve() == own.resolve():
         _recall_training_time(run)
     with run_folder(run):
         metrics = test(run, encode, open_set)
@@ -119,7 +119,7 @@ def profile(config: RunConfig) -> None:
 
 
 def smoke(config: RunConfig) -> None:
-    """Train, test and resume two steps of everything, in a folder that is thrown away."""
+    """Train two steps of everything and test, then test again, in a folder thrown away."""
     check_config_parts(config)
     with tempfile.TemporaryDirectory() as folder:
         small = smoke_config(config, Path(folder))

@@ -31,9 +31,7 @@ def refresh_memory(run: Run) -> None:
     )["features"]
     membership = torch.as_tensor(dataset.source.membership()[dataset.split.train])
     images, classes = membership.nonzero(as_tuple=True)
-    if not dataset.source.multi_label:
-        classes = classes.to(run.device)
-    else:
-        features, classes = features[images.to(run.device)], classes.to(run.device)
-    memory = build_memory(features, classes, dataset.num_classes, options.dpp_samples)
+    pairs = features[images.to(run.device)]  # an image of several classes counts in each
+    classes = classes.to(run.device)
+    memory = build_memory(pairs, classes, dataset.num_classes, options.dpp_samples)
     cast(Any, run.model[-1]).set_memory(memory)

@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from data.manifest import digest, manifest, read_split, write_manifest
+from data.manifest import digest, manifest, read_split
 from data.open_classes import hold_out_classes
 from data.split import Split, make_split
+from utils.atomic_file import write_json
 from utils.errors import UserError
 
 
@@ -69,7 +70,8 @@ def test_written_splits_are_read_back_exactly(tmp_path, array_source, factor):
     sources.append(hold_out_classes(array_source(train=[20] * 4, test=[5] * 4), 1, 0))
     for source in sources:
         split = make_split(source, imbalance_factor=factor, seed=5)
-        written = write_manifest(tmp_path / "split.json", source, split)
+        written = manifest(source, split)
+        write_json(tmp_path / "split.json", written)
         assert written == json.loads((tmp_path / "split.json").read_text())
         assert equal(read_split(tmp_path / "split.json", source), split)
 
@@ -77,7 +79,8 @@ def test_written_splits_are_read_back_exactly(tmp_path, array_source, factor):
 def test_splits_that_do_not_fit_are_refused(tmp_path, balanced):
     path = tmp_path / "split.json"
     split = make_split(balanced, imbalance_factor=10)
-    value = write_manifest(path, balanced, split)
+    value = manifest(balanced, split)
+    write_json(path, value)
     renamed = replace(balanced, image_names=[f"x{i}" for i in range(len(balanced))])
     with pytest.raises(UserError, match=r"names \d+ images that made-up lacks, first 'image/"):
         read_split(path, renamed)
