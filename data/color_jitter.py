@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from data.to_device import constant
+
 Strengths = tuple[float, float, float, float]
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision's grey
@@ -30,7 +32,7 @@ def color_jitter(pixels: Tensor, strengths: Strengths, generator: torch.Generato
 
 def brightness(pixels: Tensor, factors: Tensor) -> Tensor:
     """Scale each image (B, 3, S, S) by its factor (B,)."""
-    return (pixels * factors.view(-1, 1, 1, 1)).clamp(0, 255)
+    return (pixels * factors.view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
 def contrast(pixels: Tensor, factors: Tensor) -> Tensor:
@@ -58,19 +60,15 @@ def hue(pixels: Tensor, shifts: Tensor) -> Tensor:
         (green - blue) / scale,
         torch.where(largest == 1, 2 + (blue - red) / scale, 4 + (red - green) / scale),
     )
-    sector = sector + 6 * shifts.view(-1, 1, 1)
-    channels = []
-    for offset in (5, 3, 1):
-        k = (offset + sector) % 6
-        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
-    return torch.stack(channels, dim=1)
+    sector = (sector + 6 * shifts.view(-1, 1, 1))[:, None]
+    k = (constant((5, 3, 1), pixels.device).view(3, 1, 1) + sector) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    weights = pixels.new_tensor(_LUMA).view(1, 3, 1, 1)
+    weights = constant(_LUMA, pixels.device).view(3, 1, 1)
     return (pixels * weights).sum(1, keepdim=True)
 
 
 def _blend(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:
-    weight = factors.view(-1, 1, 1, 1)
-    return (weight * pixels + (1 - weight) * other).clamp(0, 255)
+    return torch.lerp(other, pixels, factors.view(-1, 1, 1, 1)).clamp_(0, 255)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
@@ -10,7 +9,6 @@ from data.augment import (
     evaluation_batch,
     normalise,
     random_boxes,
-    resized_crop,
     train_batch,
 )
 
@@ -22,46 +20,6 @@ def pixels(count, height, width, seed=0):
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 50), (32, 32, 12), (20, 45, 24)])
-def test_crops_equal_torchvision_on_the_same_boxes(height, width, size, interpolation):
-    augmentation = Augmentation(size, crop_scale=(0.05, 1.0), interpolation=interpolation)
-    batch = pixels(24, height, width)
-    boxes = random_boxes(24, height, width, augmentation, generator())
-    flips = torch.arange(24) % 2 == 1
-    ours = resized_crop(batch, boxes, flips, augmentation)
-    mode = getattr(tv.InterpolationMode, interpolation.upper())
-    for image, box, flip, own in zip(batch.float(), boxes.tolist(), flips, ours, strict=True):
-        left, top, box_width, box_height = box
-        theirs = tv.resized_crop(
-            image, top, left, box_height, box_width, [size, size], mode, antialias=True
-        )
-        theirs = tv.horizontal_flip(theirs) if flip else theirs
-        assert (own - theirs.clamp(0, 255)).abs().max() < 0.05
-
-
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_crops_equal_pillow(interpolation):
-    augmentation = Augmentation(16, interpolation=interpolation)
-    batch = pixels(6, 40, 40) // 2 + 64  # Pillow also clips after each axis
-    boxes = torch.tensor([[3, 5, 30, 22]] * 6)
-    ours = resized_crop(batch, boxes, torch.zeros(6, dtype=torch.bool), augmentation)
-    for image, own in zip(batch, ours, strict=True):
-        theirs = Image.fromarray(image.permute(1, 2, 0).numpy()).crop((3, 5, 33, 27))
-        theirs = theirs.resize((16, 16), Image.Resampling[interpolation.upper()])
-        difference = own.permute(1, 2, 0).numpy() - np.asarray(theirs, dtype=np.float32)
-        assert np.abs(difference).max() <= 1.5  # and rounds
-
-
-def test_whole_image_at_its_own_size_is_unchanged():
-    batch = pixels(3, 9, 9)
-    boxes = torch.tensor([[0, 0, 9, 9]] * 3)
-    flips = torch.tensor([False, True, False])
-    crops = resized_crop(batch, boxes, flips, Augmentation(9))
-    assert torch.equal(crops[0], batch[0].float())
-    assert torch.equal(crops[1], batch[1].flip(2).float())
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 import data.images
-from data.augment import Augmentation, evaluation_batch, normalise
+from data.augment import Augmentation, evaluation_batch
+from data.file_images import FileImages
 from data.image_folder import create_source
-from data.images import ArrayImages, FileImages, open_images
+from data.images import ArrayImages, open_images
 from data.samplers import evaluation_batches
 from utils.errors import UserError
 
@@ -169,6 +170,49 @@ def test_array_evaluation_batches_are_the_normalised_images(small):
         torch.testing.assert_close(own, evaluation_batch(expected, Augmentation(size)))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("sizes", [[1, 2, 8], [300, 1, 400, 200]])
+def test_batches_made_at_once_are_usable_one_by_one(array_source, sizes, training):
+    images = ArrayImages(array_source(train=[500, 500]).arrays)
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 1000, size) for size in sizes]
+    options = {"training": training, "seed": 3, "device": CPU}
+    found = list(images.batches(batches, Augmentation(4), **options))
+    for (own, indices), batch in zip(found, batches, strict=True):
+        assert own.is_contiguous() and indices.dtype == torch.int64
+        assert indices.tolist() == batch.tolist()
+    again = images.batches(batches, Augmentation(4), **options)
+    assert all(torch.equal(one, two) for (one, _), (two, _) in zip(found, again, strict=True))
+    if not training:
+        rows = torch.from_numpy(images.array[np.concatenate(batches)]).permute(0, 3, 1, 2)
+        expected = evaluation_batch(rows, Augmentation(4))
+        torch.testing.assert_close(torch.cat([own for own, _ in found]), expected)
+    assert list(images.batches([], Augmentation(4), **options)) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_arrays_on_the_gpu_are_channels_last_and_never_waited_for(small):
+    images = open_images(small)
+    gpu = torch.device("cuda")
+    batches = evaluation_batches(np.arange(11), 3)
+    for size in (8, 16):
+        augmentation = Augmentation(size, color_jitter=(0.4, 0.4, 0.4, 0.1))
+        options = {"seed": 0, "device": gpu}
+        list(images.batches(batches, augmentation, training=True, **options))  # constants
+        list(images.batches(batches, augmentation, training=False, **options))
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            trained = list(images.batches(batches, augmentation, training=True, **options))
+            seen = list(images.batches(batches, augmentation, training=False, **options))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for own, indices in trained + seen:
+            assert own.is_contiguous(memory_format=torch.channels_last) and indices.is_cuda
+        own = torch.cat([part for part, _ in seen]).cpu()
+        expected = collect(images, small, size=size)
+        torch.testing.assert_close(own, expected, atol=1e-3, rtol=1e-3)
+
+
 def test_the_array_is_uploaded_once(small):
     images = open_images(small)
     assert images.resident(CPU) is images.resident("cpu")
@@ -182,53 +226,6 @@ def test_training_batches_depend_on_the_seed_alone(small, cache_size):
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_workers_give_what_the_main_process_gives(large, training):
-    images = open_images(large, None)
-    alone = collect(images, large, training=training, size=16)
-    assert alone.shape == (5, 3, 16, 16)
-    assert torch.equal(collect(images, large, training=training, size=16, num_workers=2), alone)
-
-
-def test_file_evaluation_is_the_resized_centre(large):
-    own = collect(FileImages(large), large, size=28)
-    image = large.read(0).resize((38, 32), Image.Resampling.BILINEAR)
-    centre = np.asarray(image.crop((5, 2, 33, 30))).transpose(2, 0, 1)
-    expected = normalise(torch.from_numpy(centre.copy())[None].float(), Augmentation(28))
-    torch.testing.assert_close(own[:1], expected)
-
-
-def test_file_training_crops_a_plain_image_to_itself(tmp_path):
-    for name, colour in (("a", (10, 20, 30)), ("b", (200, 100, 50))):
-        (tmp_path / "train" / name).mkdir(parents=True)
-        Image.new("RGB", (120, 140), colour).save(tmp_path / "train" / name / "x.png")
-    source = create_source(tmp_path)
-    own = collect(FileImages(source), source, training=True, size=16)
-    plain = torch.tensor([[10.0, 20, 30], [200, 100, 50]])[:, :, None, None].expand(2, 3, 16, 16)
-    torch.testing.assert_close(own, normalise(plain, Augmentation(16)))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_unreadable_image_comes_out_of_a_worker_as_one_line(large, num_workers):
-    path = large.path(3)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match=str(path)) as error:
-        collect(FileImages(large), large, num_workers=num_workers)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_on_the_gpu_equal_those_on_the_cpu(small, large):
-    for source, cache_size in ((small, "auto"), (large, None)):
-        images = open_images(source, cache_size)
-        batches = evaluation_batches(np.arange(len(source)), 3)
-        options = {"training": False, "seed": 0, "num_workers": 0}
-        cpu = [x for x, _ in images.batches(batches, Augmentation(16), device=CPU, **options)]
-        gpu = images.batches(batches, Augmentation(16), device=torch.device("cuda"), **options)
-        for one, (other, _) in zip(cpu, gpu, strict=True):
-            torch.testing.assert_close(one, other.cpu(), atol=1e-3, rtol=1e-3)
-
-
 def test_auto_names_a_first_image_too_large_to_open(small, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
     with pytest.raises(UserError, match=r"train/a/000\.png cannot be read") as error:
@@ -240,3 +237,9 @@ def test_auto_names_a_first_image_too_large_to_open(small, monkeypatch):
 def test_cache_size_is_checked_for_images_in_memory_too(array_source, cache_size):
     with pytest.raises(UserError, match="cache_size is"):
         open_images(array_source(train=[1, 1]), cache_size)
+
+
+def test_decode_is_checked(small):
+    assert open_images(small, None, decode="cpu").decode == "cpu"
+    with pytest.raises(UserError, match="decode is 'tpu'; expected one of auto, cpu, gpu"):
+        open_images(small, decode="tpu")

@@ -1,0 +1,161 @@
+"""Images that stream from their files: read by workers, decoded there or on the GPU."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from data.augment import Augmentation, normalise
+from data.color_jitter import color_jitter
+from data.content import file_digests
+from data.file_reader import FileReader, RawBatch, collate
+from data.jpeg import decode_jpegs, decoder_error
+from data.packed_crops import resize_crops
+from data.prefetch import prefetch_on_gpu, side_stream
+from data.source import Source
+from data.to_device import upload, with_index
+from utils.errors import UserError
+
+Decoder = Literal["auto", "cpu", "gpu"]
+DECODERS = get_args(Decoder)
+
+
+class FileImages:
+    """Images read from their files when they are needed.
+
+    decode: as of `data.images.open_images`.
+    """
+
+    def __init__(self, source: Source, decode: Decoder = "auto") -> None:
+        self.source = source
+        self.decode = decode
+
+    def digests(self, indices: np.ndarray) -> list[bytes]:
+        """Return a digest of each image's file.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        return file_digests(self.source, indices)
+
+    def batches(
+        self,
+        index_batches: Sequence[np.ndarray],
+        augmentation: Augmentation,
+        *,
+        training: bool,
+        seed: int,
+        device: torch.device,
+        num_workers: int = 0,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (B, 3, S, S) float32 normalised images and their (B,) int64 indices.
+
+        Both are on the device. On a GPU a thread makes them ahead of their use.
+
+        training: random crop, flip and colours; else the shorter side is resized to
+            S / crop_fraction and the centre taken. Crops and flips depend on `seed` and an
+            image's place in `index_batches`, not on who decodes or how many workers read.
+        num_workers: processes that read, and decode what the device does not; 0 reads in this
+            one.
+
+        Raises:
+            UserError: an image cannot be read (names its full path), or 'gpu' is to decode and
+                the device is none or cannot.
+        """
+        device = with_index(device)
+        reader = FileReader(self.source, augmentation, training, seed, self._uses_gpu(device))
+        return stream_batches(reader, index_batches, device, num_workers)
+
+    def _uses_gpu(self, device: torch.device) -> bool:
+        if self.decode == "cpu" or (self.decode == "auto" and device.type != "cuda"):
+            return False
+        if device.type != "cuda":
+            raise UserError(
+                f"decode is 'gpu' but the device is {device.type}; use 'auto' or 'cpu', or a GPU"
+            )
+        reason = decoder_error(device)
+        if reason is not None and self.decode == "gpu":
+            raise UserError(f"decode is 'gpu' but torchvision cannot ({reason}); use 'cpu'")
+        return reason is None
+
+
+def stream_batches(
+    reader: FileReader, index_batches: Sequence[np.ndarray], device: torch.device, num_workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and indices as `FileImages.batches` says."""
+    if not index_batches:
+        return
+    loader = DataLoader(
+        reader,
+        batch_sampler=_numbered(index_batches),
+        num_workers=num_workers,
+        collate_fn=collate,
+    )
+    # Workers start here and not in the thread, where this one might hold a lock as they fork.
+    batches = _finished(iter(loader), reader, device)
+    if device.type == "cuda":
+        batches = prefetch_on_gpu(batches, device)
+    indices = upload(np.concatenate(index_batches), device)
+    parts = indices.split([len(batch) for batch in index_batches])
+    with closing(batches):
+        yield from zip(batches, parts, strict=True)
+
+
+def _finished(
+    loader: Iterator[RawBatch | UserError], reader: FileReader, device: torch.device
+) -> Generator[Tensor, Any, None]:
+    """Yield the normalised images (B, 3, S, S) of what workers have read."""
+    augmentation = reader.augmentation
+    generator = torch.Generator(device).manual_seed(reader.seed)
+    for raw in loader:
+        if isinstance(raw, UserError):
+            raise raw
+        pixels = _cropped(raw, reader, device)
+        if reader.training:
+            pixels = color_jitter(pixels, augmentation.color_jitter, generator)
+        yield normalise(pixels, augmentation)
+
+
+def _cropped(raw: RawBatch, reader: FileReader, device: torch.device) -> Tensor:
+    """Return (B, 3, S, S) float32 pixels of 0..255."""
+    if not raw.crops:
+        return upload(raw.pixels, device).float()
+    size, interpolation = reader.augmentation.image_size, reader.augmentation.interpolation
+    crops = resize_crops(_decoded(raw, reader.source, device), raw.crops, size, interpolation)
+    if not len(raw.pixels):
+        return crops
+    pixels = torch.empty((len(raw.pixels) + len(crops), *crops.shape[1:]), device=device)
+    pixels.index_copy_(0, upload(raw.pixel_rows, device), upload(raw.pixels, device).float())
+    return pixels.index_copy_(0, upload(raw.encoded_rows, device), crops)
+
+
+def _decoded(raw: RawBatch, source: Source, device: torch.device) -> list[Tensor]:
+    """Return (3, H, W) uint8 pixels of the encoded images.
+
+    torchvision decodes on a stream that does not wait for ours, so its results must not take
+    memory that ours still reads: they have memory of their own, freed when our stream is done.
+    """
+    files = raw.encoded.split(raw.lengths)
+
+    def read(position: int) -> Any:
+        return source.read(raw.indices[position])
+
+    if device.type != "cuda":
+        return decode_jpegs(files, device, read)
+    current, apart = torch.cuda.current_stream(device), side_stream(device, "decoding")
+    with torch.cuda.stream(apart):
+        images = decode_jpegs(files, device, read)
+    current.wait_stream(apart)
+    for image in images:
+        image.record_stream(current)
+    return images
+
+
+def _numbered(index_batches: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
+    """Give each image of each batch its place in the epoch."""
+    places = iter(range(sum(len(indices) for indices in index_batches)))
+    return [[(int(index), next(places)) for index in indices] for indices in index_batches]

@@ -1,0 +1,86 @@
+"""JPEG files as a GPU decodes them: which ones, and many at once."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from data.to_device import upload
+from utils.rgb_image import READ_ERRORS
+
+MAX_SIDE = 2048  # pixels; a crop of a larger image would take much of the device's memory
+_END = b"\xff\xd9"
+
+
+def read_plain_jpeg(path: Path) -> tuple[bytes, tuple[int, int]] | None:
+    """Return a JPEG file's bytes and (width, height), None if Pillow should decode the file.
+
+    Plain are complete, upright files of grey or YCbCr pixels, of sides up to MAX_SIDE.
+    Progressive ones are not: no hardware decodes them, and workers do so in parallel.
+    """
+    with suppress(*READ_ERRORS):
+        content = path.read_bytes()
+        with Image.open(BytesIO(content)) as image:
+            if content.endswith(_END) and _is_plain(image):
+                return content, image.size
+    return None
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Judge the header alone; the pixels are not decoded."""
+    if image.format != "JPEG" or image.mode not in ("RGB", "L") or max(image.size) > MAX_SIDE:
+        return False
+    if image.info.get("progressive") or image.info.get("adobe_transform") == 0:  # RGB, not YCbCr
+        return False
+    with suppress(Exception):  # of many kinds; who cannot read a broken EXIF block ignores it
+        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return True
+
+
+def decode_jpegs(
+    files: Sequence[Tensor], device: torch.device, fallback: Callable[[int], Image.Image]
+) -> list[Tensor]:
+    """Return each file's (3, H, W) uint8 pixels on the device.
+
+    files: each (bytes,) uint8 on the CPU. fallback: reads the file of a position otherwise, or
+        raises; asked for those files alone that the device's decoder refuses.
+    """
+    try:
+        return _decode(files, device)
+    except RuntimeError:
+        return [_decode_one(file, device, i, fallback) for i, file in enumerate(files)]
+
+
+def _decode(files: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    # Here, so that a torchvision without decoders costs no more than the GPU's.
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    return decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
+
+
+def _decode_one(
+    file: Tensor, device: torch.device, position: int, fallback: Callable[[int], Image.Image]
+) -> Tensor:
+    try:
+        return _decode([file], device)[0]
+    except RuntimeError:
+        pixels = np.asarray(fallback(position)).transpose(2, 0, 1)
+        return upload(np.ascontiguousarray(pixels), device)
+
+
+@lru_cache(maxsize=16)
+def decoder_error(device: torch.device) -> str | None:
+    """Return why the device cannot decode JPEG files, None if it can."""
+    stream = BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "JPEG")
+    try:
+        _decode([torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)], device)
+    except (ImportError, RuntimeError) as error:
+        return " ".join(str(error).split())
+    return None

@@ -1,0 +1,107 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.jpeg import MAX_SIDE, decode_jpegs, decoder_error, read_plain_jpeg
+
+CPU = torch.device("cpu")
+
+
+def wave(size=(70, 50), mode="RGB"):
+    y, x = np.mgrid[: size[1], : size[0]]
+    channels = [128 + 90 * np.sin(x / 9 + c) * np.cos(y / (11 + c)) for c in range(3)]
+    return Image.fromarray(np.stack(channels, -1).astype(np.uint8)).convert(mode)
+
+
+def encoded(image, **options):
+    stream = BytesIO()
+    image.save(stream, "JPEG", quality=95, **options)
+    return stream.getvalue()
+
+
+def turned(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif.tobytes()
+
+
+def tensor(content):
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
+
+
+@pytest.mark.parametrize(
+    ("content", "plain"),
+    [
+        (encoded(wave()), True),
+        (encoded(wave(mode="L")), True),
+        (encoded(wave(), exif=turned(1)), True),
+        (encoded(wave(), exif=b"Exif\0\0nonsense"), True),
+        (encoded(wave((MAX_SIDE, 8))), True),
+        (encoded(wave((8, MAX_SIDE + 1))), False),
+        (encoded(wave(), exif=turned(6)), False),
+        (encoded(wave(mode="CMYK")), False),
+        (encoded(wave(), progressive=True), False),
+        (encoded(wave(), keep_rgb=True), False),
+        (encoded(wave())[:-2], False),
+        (encoded(wave()) + b"tail", False),
+        (b"", False),
+        (b"BM no picture", False),
+    ],
+)
+def test_plain_files_come_as_they_are_and_others_not_at_all(tmp_path, content, plain):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    found = read_plain_jpeg(path)
+    assert (found is not None) == plain
+    if found:
+        assert found[0] == content and found[1] == Image.open(path).size
+
+
+def test_absent_files_and_other_formats_are_not_plain(tmp_path):
+    wave().save(tmp_path / "x.png")
+    wave().save(tmp_path / "named_wrongly.jpg", "PNG")
+    for name in ("absent.jpg", "x.png", "named_wrongly.jpg"):
+        assert read_plain_jpeg(tmp_path / name) is None
+
+
+def test_the_cpu_decodes_like_pillow():
+    assert decoder_error(CPU) is None
+    images = [wave(), wave((33, 20), "L")]
+    files = [tensor(encoded(image)) for image in images]
+    found = decode_jpegs(files, CPU, fallback=lambda i: 1 / 0)
+    for own, image in zip(found, images, strict=True):
+        expected = np.asarray(Image.open(BytesIO(encoded(image))).convert("RGB"), dtype=np.int16)
+        assert np.abs(own.permute(1, 2, 0).numpy() - expected).max() <= 2
+
+
+def test_what_cannot_be_decoded_is_asked_of_the_fallback_alone():
+    asked = []
+
+    def fallback(position):
+        asked.append(position)
+        return wave((4, 6))
+
+    files = [tensor(encoded(wave())), tensor(b"nonsense"), tensor(encoded(wave()))]
+    found = decode_jpegs(files, CPU, fallback)
+    assert asked == [1] and [tuple(image.shape) for image in found] == [
+        (3, 50, 70),
+        (3, 6, 4),
+        (3, 50, 70),
+    ]
+    assert np.array_equal(found[1].permute(1, 2, 0), np.asarray(wave((4, 6))))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_gpu_decodes_like_pillow():
+    gpu = torch.device("cuda", 0)
+    assert decoder_error(gpu) is None
+    images = [wave((size, 300 - size)) for size in range(40, 240, 7)] + [wave((90, 60), "L")]
+    contents = [encoded(image, subsampling=i % 3) for i, image in enumerate(images)]
+    found = decode_jpegs([tensor(content) for content in contents], gpu, lambda i: 1 / 0)
+    for own, content in zip(found, contents, strict=True):
+        expected = np.asarray(Image.open(BytesIO(content)).convert("RGB"), dtype=np.int16)
+        difference = own.cpu().permute(1, 2, 0).numpy() - expected
+        assert own.is_cuda and np.abs(difference).mean() < 3
