@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 
 from utils.errors import UserError
 from utils.parser import OneLineParser
@@ -84,52 +85,87 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: for any mistake of the user's.
     """
-    from engine import experiment
+    from engine import experiment, launch
+    from engine.config import load_config
+    from utils.distributed import started_world_size
     from utils.log import start_logging
 
+    _check_arguments(arguments)
+    config = load_config(arguments.config, arguments.opts)
+    one_process = arguments.check_data or arguments.smoke or arguments.profile
+    if one_process and started_world_size() > 1:
+        raise UserError("--check_data, --smoke, --profile are for one process: run python main.py")
+    if not one_process:
+        count = launch.processes_to_start(config)
+        if count > 1:
+            launch.run_processes(count, train_or_test, arguments)
+        else:
+            train_or_test(arguments)
+        return 0
+    start_logging()
+    if arguments.check_data:
+        return 0 if experiment.check_data(config) else 2
+    if arguments.smoke:
+        experiment.smoke(config)
+    else:
+        experiment.profile(config)
+    return 0
+
+
+def train_or_test(arguments: argparse.Namespace) -> None:
+    """What each process of a run does."""
+    from engine import experiment
+    from engine.config import load_config
+    from engine.model import choose_device
+    from utils.distributed import joined, started_world_size
+    from utils.log import start_logging
+
+    config = load_config(arguments.config, arguments.opts)
+    if config.engine == "shallow" and started_world_size() > 1:
+        raise UserError("a shallow method uses one process: run python main.py")
+    with joined(choose_device(config.training_opt)):
+        start_logging()
+        if arguments.test or arguments.test_open:
+            experiment.test_only(
+                config,
+                checkpoint=arguments.checkpoint,
+                open_set=arguments.test_open,
+                record=arguments.record,
+            )
+        else:
+            experiment.train_and_test(config, resume=arguments.resume, record=arguments.record)
+
+
+def _check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.checkpoint and not (arguments.test or arguments.test_open):
         raise UserError(
             "--checkpoint is what --test loads; to train from weights, "
             "set networks.NAME.weights with --opts"
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("started as several processes; training uses one: run python main.py")
     if arguments.record and (arguments.check_data or arguments.smoke or arguments.profile):
         raise UserError("--record needs final figures; --check_data, --smoke, --profile have none")
-    start_logging()
-    config = experiment.load_config(arguments.config, arguments.opts)
-    if arguments.check_data:
-        return 0 if experiment.check_data(config) else 2
-    if arguments.smoke:
-        experiment.smoke(config)
-    elif arguments.profile:
-        experiment.profile(config)
-    elif arguments.test or arguments.test_open:
-        experiment.test_only(
-            config,
-            checkpoint=arguments.checkpoint,
-            open_set=arguments.test_open,
-            record=arguments.record,
-        )
-    else:
-        experiment.train_and_test(
-            config,
-            resume=arguments.resume,
-            record=arguments.record,
-        )
-    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on stderr and status 2."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
     try:
         return run(parse_arguments(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        status = 2
     except KeyboardInterrupt:
         print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        status = 130
+    except Exception:
+        if not several:
+            raise
+        traceback.print_exc()
+        status = 1
+    if several:  # an orderly exit would wait for the other processes
+        sys.stdout.flush()
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Any optimizer of torch.optim by name, one parameter group a network or loss.
 
+    On a GPU its fused form is taken, if it has one and the config does not choose another.
+
     Raises:
         UserError: if its parameters are not valid, or nothing is left to train.
     """
@@ -138,8 +140,13 @@ def build_optimizer(
             raise UserError(f"criterions.{name}.optim_params: this loss has no parameters; drop it")
     if not groups:
         raise UserError("every network is fixed and no loss has parameters: nothing to train")
+    kind, params = getattr(torch.optim, options["name"]), dict(options.get("params", {}))
+    on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    has_fused = on_gpu and "fused" in inspect.signature(kind).parameters
+    if has_fused and params.keys().isdisjoint(("foreach", "fused", "differentiable")):
+        params["fused"] = True
     try:
-        return getattr(torch.optim, options["name"])(groups, **options.get("params", {}))
+        return kind(groups, **params)
     except (TypeError, ValueError) as error:
         raise UserError(f"training_opt.optimizer {options}: {error}") from error
 

@@ -20,10 +20,13 @@ from data.open_classes import hold_out_classes
 from data.source import Source
 from data.split import Split, make_split
 from engine.config import RunConfig
+from engine.options import TrainingOptions
+from utils.cores import available_cores
 from utils.def_file import call, load_function
 from utils.errors import UserError
 
 DATA_ROOT_VARIABLE = "LTH_DATA_ROOT"
+MAX_AUTO_WORKERS = 16
 logger = logging.getLogger("long_tail_hashing")
 
 
@@ -67,9 +70,7 @@ class Dataset:
             num_workers=self.num_workers,
         )
         for images, indices in batches:
-            if self.device.type == "cuda":  # the layout that convolutions on a GPU prefer
-                images = images.contiguous(memory_format=torch.channels_last)
-            yield images, self.labels[torch.as_tensor(indices, device=self.device)]
+            yield images, self.labels[indices]
 
 
 def open_source(config: RunConfig) -> Source:
@@ -100,7 +101,7 @@ def open_dataset(config: RunConfig, device: torch.device) -> Dataset:
     """
     options, data = config.training_opt, config.data
     source = open_source(config)
-    images = open_images(source, data.cache_size)
+    images = open_images(source, data.cache_size, data.decode)
     if data.split_file:
         split = read_split(Path(data.split_file), source)
     else:
@@ -124,8 +125,15 @@ def open_dataset(config: RunConfig, device: torch.device) -> Dataset:
         manifest=manifest(source, split),
         labels=torch.as_tensor(source.labels, device=device),
         device=device,
-        num_workers=options.num_workers,
+        num_workers=_workers(options),
     )
+
+
+def _workers(options: TrainingOptions) -> int:
+    """Processes that read image files: by default one a core, as far as that helps."""
+    if options.num_workers == "auto":
+        return min(MAX_AUTO_WORKERS, available_cores())
+    return options.num_workers
 
 
 def describe(dataset: Dataset) -> str:

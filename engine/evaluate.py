@@ -17,7 +17,8 @@ from retrieval.codes import Codes, make_codes, save_codes
 from retrieval.metrics import Evaluation, evaluate
 from retrieval.scored import score_all
 from utils.atomic_file import write_json
-from utils.environment import environment
+from utils.distributed import is_main
+from utils.environment import environment, peak_gpu_memory
 
 RADIUS = 2  # of precision within a Hamming radius
 Encoder = Callable[[Run, NDArray[np.int64]], Encoded]
@@ -25,7 +26,7 @@ logger = logging.getLogger("long_tail_hashing")
 
 
 def validate(run: Run) -> Evaluation:
-    """Score the validation queries against the database without them."""
+    """Score the validation queries against the database without them, by all processes."""
     split = run.dataset.split
     database = np.setdiff1d(split.database, split.validation)
     encoded = encode(run, np.concatenate([split.validation, database]))
@@ -39,11 +40,14 @@ def validate(run: Run) -> Evaluation:
         top_k=(),
         train_class_counts=split.class_counts,
         device=run.device,
+        shared=True,
     )
 
 
 def test(run: Run, encoder: Encoder = encode, open_set: bool = False) -> dict[str, Any]:
     """Code queries and database, score them, and leave figures and report in the run's folder.
+
+    Several processes share the coding and the scoring; rank 0 writes.
 
     Args:
         encoder: gives the codes of images by index.
@@ -60,18 +64,21 @@ def test(run: Run, encoder: Encoder = encode, open_set: bool = False) -> dict[st
     with run.timed("encode"):
         query, database = encoder(run, split.query), encoder(run, split.database)
     codes = make_run_codes(run, query, database)
-    save_codes(run.log_dir / "codes.npz", **vars(codes))
+    if is_main():
+        save_codes(run.log_dir / "codes.npz", **vars(codes))
     with run.timed("evaluate"):
-        named = {options.method: codes}
-        scored = score_all(named, None, tuple(options.top_k), "expected", RADIUS, run.device)
+        named, top_k = {options.method: codes}, tuple(options.top_k)
+        scored = score_all(named, None, top_k, "expected", RADIUS, run.device, shared=True)
     metrics = {**scored[options.method].to_dict(), **_identity(run)}
     metrics |= classification(query, codes.query_labels)
     if open_set:
         metrics["open_set"] = evaluate_open_set(run, encoder, query, database)
-    write_results(run, scored)
     metrics["seconds"] = {name: round(value, 3) for name, value in run.seconds.items()}
     metrics["images_per_second"] = round(run.images_per_second, 1)
-    write_json(run.log_dir / "metrics.json", metrics)
+    metrics["peak_gpu_memory_gib"] = peak_gpu_memory(run.device)
+    if is_main():
+        write_results(run, scored)
+        write_json(run.log_dir / "metrics.json", metrics)
     _log(run, metrics)
     return metrics
 

@@ -17,7 +17,7 @@ from engine.checkpoint import (
     load_checkpoint,
     load_networks,
 )
-from engine.config import RunConfig, load_config
+from engine.config import RunConfig
 from engine.dataset import open_source
 from engine.encode import encode
 from engine.evaluate import test
@@ -27,6 +27,7 @@ from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
 from engine.smoke import smoke_config
 from engine.train import build_training, check_first_batch, describe_checkpoint, train
+from utils.distributed import is_main
 from utils.errors import UserError
 
 logger = logging.getLogger("long_tail_hashing")
@@ -48,15 +49,16 @@ def train_and_test(
     run = open_run(config, initial_weights=not resume)
     if open_set:
         check_open_queries(run)
-    if config.engine == "minibatch":
-        check_first_batch(run, build_training(run))
+    training = build_training(run) if config.engine == "minibatch" else None
+    if training:
+        check_first_batch(run, training)
     with run_folder(run, fresh=not resume):
         write_identity(run)
-        if config.engine == "shallow":
-            metrics = test(run, shallow.fit(run), open_set)
-        else:
-            train(run, resume)
+        if training:
+            train(run, training, resume)
             metrics = test(run, encode, open_set)
+        else:
+            metrics = test(run, shallow.fit(run), open_set)
     return _recorded(run, metrics, record)
 
 
@@ -153,10 +155,7 @@ def _recall_training_time(run: Run) -> None:
 
 
 def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str, Any]:
-    if record:
+    if record and is_main():
         append_record(record, metrics, run.config.to_dict())
     logger.info("figures and codes are in %s", run.log_dir)
     return metrics
-
-
-__all__ = ["check_data", "load_config", "profile", "smoke", "test_only", "train_and_test"]

@@ -7,14 +7,15 @@ import torch
 from engine.model import collect_outputs
 from engine.run import Run
 from models.memory import build_memory
+from utils.distributed import send_from_main
 
 
 @torch.no_grad()
 def refresh_memory(run: Run) -> None:
     """Rebuild the last network's memory from the direct features of all training images.
 
-    The features are computed in evaluation mode, without augmentation. Nothing is done for a
-    config without a memory.
+    The features are computed in evaluation mode, without augmentation, by all processes together;
+    all have the same memory. Nothing is done for a config without one.
     """
     options = run.config.memory
     if not options.centroids:
@@ -34,4 +35,4 @@ def refresh_memory(run: Run) -> None:
     pairs = features[images.to(run.device)]  # an image of several classes counts in each
     classes = classes.to(run.device)
     memory = build_memory(pairs, classes, dataset.num_classes, options.dpp_samples)
-    cast(Any, run.model[-1]).set_memory(memory)
+    cast(Any, run.model[-1]).set_memory(send_from_main(memory))

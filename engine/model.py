@@ -1,7 +1,5 @@
 """A run's networks on their device, and passes over many images with them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from data.samplers import evaluation_batches
 from engine.config import RunConfig
 from engine.dataset import Dataset
 from engine.options import TrainingOptions
+from utils.distributed import gather, local_rank, share
 from utils.errors import UserError
 
 
@@ -29,8 +28,15 @@ def choose_device(options: TrainingOptions) -> torch.device:
             "training_opt.device is 'cuda', but torch finds no CUDA device; "
             "use 'auto' or 'cpu', or install a CUDA build of torch"
         )
-    use_cuda = options.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_cuda else "cpu")
+    if options.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    count, number = torch.cuda.device_count(), local_rank()
+    if number >= count:
+        raise UserError(
+            f"process {number} has no GPU of its own, torch sees {count}; "
+            "start one process a GPU, or set training_opt.device=cpu"
+        )
+    return torch.device("cuda", number)
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,9 @@ class Precision:
     device: torch.device
     bf16: bool
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            yield
+    def __call__(self) -> torch.autocast:
+        """A context for one forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def choose_precision(options: TrainingOptions, device: torch.device) -> Precision:
@@ -80,16 +85,21 @@ def collect_outputs(
 ) -> dict[str, Tensor]:
     """Named outputs of the model, in evaluation mode, for images in the order of `indices`.
 
+    Several processes each take a share of the images; all get all outputs.
+
     Returns:
         name → (len(indices), …) float32, on the dataset's device.
     """
     was_training = model.training
     model.eval()
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for images, _ in dataset.batches(evaluation_batches(indices, batch_size), augmentation):
+    total = len(indices)
+    mine = indices[share(total)]
+    batches = evaluation_batches(mine if len(mine) else indices[:1], batch_size)
+    for images, _ in dataset.batches(batches, augmentation):
         with precision():
             outputs = model(images)
         for name in names:
             parts[name].append(outputs[name].float())
     model.train(was_training)
-    return {name: torch.cat(part) for name, part in parts.items()}
+    return {name: gather(torch.cat(part)[: len(mine)], total) for name, part in parts.items()}

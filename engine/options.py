@@ -34,11 +34,12 @@ class TrainingOptions:
     augmentation: dict[str, Any] = field(default_factory=dict)
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on a GPU
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerate: Literal["auto", "none", "graph", "compile"] = "auto"  # see engine/accelerate.py
     gradient_clip: float | None = None  # largest norm of the gradient
     evaluate_interval: int = 10  # epochs between validations
     evaluation_batch_size: int = 256
     top_k: list[int] = field(default_factory=lambda: [100, 1000])  # K of MAP@K, precision@K
-    num_workers: int = 4  # processes that read images too large to be held in memory
+    num_workers: int | Literal["auto"] = "auto"  # processes that read images too large to hold
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,8 +47,10 @@ class TrainingOptions:
             _at_least(self, "training_opt", name, 1)
         for name in ("evaluate_interval", "evaluation_batch_size"):
             _at_least(self, "training_opt", name, 1)
-        for name in ("num_epochs", "warmup_epochs", "num_workers", "seed"):
+        for name in ("num_epochs", "warmup_epochs", "seed"):
             _at_least(self, "training_opt", name, 0)
+        if self.num_workers != "auto":
+            _at_least(self, "training_opt", "num_workers", 0)
         if self.seed >= 2**32:
             raise UserError(f"training_opt.seed is {self.seed}, expected less than 2^32")
         if self.num_classes is not None:
@@ -76,6 +79,7 @@ class DataOptions:
     open_classes: int | list[str] = 0  # classes never trained on: a number, or names
     split_file: str | None = None  # a manifest to use instead of drawing a split
     cache_size: int | Literal["auto"] | None = "auto"  # side of images held decoded in memory
+    decode: Literal["auto", "cpu", "gpu"] = "auto"  # of large JPEG files; auto: on a GPU if any
     on_leak: Literal["error", "warn"] = "error"
 
     def __post_init__(self) -> None:

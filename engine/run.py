@@ -19,6 +19,8 @@ from engine.config import RunConfig, write_config
 from engine.dataset import Dataset, describe, open_dataset
 from engine.model import Precision, choose_device, choose_precision, make_augmentation
 from utils.atomic_file import write_json
+from utils.cores import use_available_cores
+from utils.distributed import is_main, main_first
 from utils.errors import UserError
 from utils.log import log_to_file
 from utils.seed import seed_everything
@@ -69,7 +71,9 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     device = choose_device(options)
     seed_everything(options.seed)
     torch.set_float32_matmul_precision("high")
-    dataset = open_dataset(config, device)
+    use_available_cores()
+    with main_first():  # which decodes images into the cache that the others read
+        dataset = open_dataset(config, device)
     loaded = config if initial_weights else _without_weights(config)
     model = build_networks(loaded, dataset.num_classes)
     load_initial_weights(loaded, model, dataset)
@@ -91,7 +95,13 @@ def _without_weights(config: RunConfig) -> RunConfig:
 
 @contextmanager
 def run_folder(run: Run, fresh: bool = False) -> Iterator[None]:
-    """Open the run's folder: log.txt and TensorBoard events; `fresh` drops an earlier run's."""
+    """Open the run's folder: log.txt and TensorBoard events; `fresh` drops an earlier run's.
+
+    Only rank 0 of several processes writes there.
+    """
+    if not is_main():
+        yield
+        return
     try:
         run.log_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,5 +124,7 @@ def run_folder(run: Run, fresh: bool = False) -> Iterator[None]:
 
 def write_identity(run: Run) -> None:
     """Write what names a run: the resolved config and the split's manifest."""
+    if not is_main():
+        return
     write_config(run.config, run.log_dir / "config.yaml")
     write_json(run.log_dir / "split.json", run.dataset.manifest)

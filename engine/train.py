@@ -16,6 +16,7 @@ from torch.profiler import record_function
 from tqdm import tqdm
 
 from data.samplers import class_aware_batches, uniform_batches
+from engine.accelerate import Backward, make_backward
 from engine.build import Criterion, build_criterions, build_optimizer, build_scheduler
 from engine.checkpoint import (
     BEST,
@@ -29,7 +30,10 @@ from engine.checkpoint import (
 )
 from engine.evaluate import validate
 from engine.memory import refresh_memory
+from engine.objective import Objective
 from engine.run import Run
+from utils import distributed
+from utils.environment import peak_gpu_memory
 from utils.errors import UserError
 from utils.seed import epoch_seed
 
@@ -41,6 +45,8 @@ class Training:
     """The state that training changes, beside the model's weights."""
 
     criterions: dict[str, Criterion]
+    objective: Objective
+    backward: Backward
     optimizer: Optimizer
     scheduler: LRScheduler
     epoch: int = 0  # epochs finished
@@ -48,7 +54,7 @@ class Training:
     best_map: float = -1.0
 
 
-def train(run: Run, resume: bool = False) -> None:
+def train(run: Run, training: Training, resume: bool = False) -> None:
     """Train, validate every `evaluate_interval` epochs, and keep the best checkpoint.
 
     Leaves the best weights in the model and in the run's folder.
@@ -57,11 +63,10 @@ def train(run: Run, resume: bool = False) -> None:
         UserError: if there is nothing to resume, or it was another run's.
     """
     options = run.config.training_opt
-    training = build_training(run)
     if resume:
         _restore(run, training)
     refresh_memory(run)
-    with tqdm(total=options.num_epochs, initial=training.epoch, unit="epoch", disable=None) as bar:
+    with _bar(options.num_epochs, training.epoch) as bar:
         for epoch in range(training.epoch, options.num_epochs):
             with run.timed("train"):
                 losses = train_epoch(run, training, epoch)
@@ -73,10 +78,12 @@ def train(run: Run, resume: bool = False) -> None:
                 validate_and_save(run, training)
             bar.update()
             bar.set_postfix(loss=f"{sum(losses.values()):.3f}", map=f"{training.best_map:.4f}")
+    distributed.wait()  # for rank 0 to have written it
     best = load_checkpoint(run.log_dir / BEST)
     load_networks(run.model, best, run.log_dir / BEST)
     run.checkpoint = describe_checkpoint(best, run.log_dir / BEST)
     logger.info("best validation MAP %.4f at epoch %d", training.best_map, training.best_epoch)
+    logger.info("%s", describe_speed(run))
 
 
 def build_training(run: Run) -> Training:
@@ -84,24 +91,33 @@ def build_training(run: Run) -> Training:
     split = run.dataset.split
     counts = torch.as_tensor(split.class_counts)
     criterions = build_criterions(run.config, run.dataset.num_classes, counts, run.device)
+    objective = Objective(run.model, criterions, run.precision)
+    backward = make_backward(objective, run.config.training_opt.accelerate, run.device)
     optimizer = build_optimizer(run.config, run.model, criterions)
     steps = len(_index_batches(run, epoch=0))
     scheduler = build_scheduler(run.config.training_opt, optimizer, steps)
-    return Training(criterions, optimizer, scheduler)
+    return Training(criterions, objective, backward, optimizer, scheduler)
 
 
 def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
-    """One pass over the training images; returns the mean of each weighted loss by name."""
-    torch.manual_seed(epoch_seed(run.config.training_opt.seed, epoch))
+    """One pass over the training images; returns the mean of each weighted loss by name.
+
+    Raises:
+        RuntimeError: if a loss is not finite; names it.
+    """
+    torch.manual_seed(epoch_seed(run.config.training_opt.seed, epoch, distributed.rank()))
     train_mode(run)
     sums: dict[str, Tensor] = {}
     steps = 0
     for images, labels in train_batches(run, epoch):
         losses = step(run, training, images, labels)
         for name, loss in losses.items():
-            sums[name] = sums.get(name, torch.zeros((), device=run.device)) + loss.detach()
+            sums[name] = sums.get(name, 0) + loss.detach()
         steps += 1
-    means = {name: float(value) / steps for name, value in sums.items()}
+    distributed.average_buffers(training.objective)
+    steps *= distributed.world_size()
+    totals = {name: distributed.sum_over_processes(value) for name, value in sums.items()}
+    means = {name: float(total) / steps for name, total in totals.items()}
     for name, mean in means.items():
         if not np.isfinite(mean):
             raise RuntimeError(f"loss {name} is {mean} in epoch {epoch + 1}; lower the rates")
@@ -109,39 +125,25 @@ def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
 
 
 def train_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented images and labels of one epoch, drawn from the run's seed and the epoch."""
-    seed = epoch_seed(run.config.training_opt.seed, epoch)
-    index_batches = _index_batches(run, epoch)
+    """Augmented images and labels of one epoch, drawn from the run's seed and the epoch.
+
+    Of several processes each gets its share of every batch.
+    """
+    seed = epoch_seed(run.config.training_opt.seed, epoch, distributed.rank())
+    index_batches = distributed.share_of_batches(_index_batches(run, epoch))
     return run.dataset.batches(index_batches, run.augmentation, training=True, seed=seed)
 
 
 def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """One step of gradient descent on a batch; returns each weighted loss by name."""
-    losses = compute_losses(run, training, images, labels)
-    with record_function("backward"):
-        training.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
+    losses = training.backward(images, labels)
     with record_function("optimizer"):
         clip = run.config.training_opt.gradient_clip
         if clip is not None:
-            nn.utils.clip_grad_norm_(run.model.parameters(), clip)
+            nn.utils.clip_grad_norm_(training.objective.parameters(), clip)
         training.optimizer.step()
         training.scheduler.step()
     return losses
-
-
-def compute_losses(
-    run: Run, training: Training, images: Tensor, labels: Tensor
-) -> dict[str, Tensor]:
-    """Forward pass and each weighted loss by name."""
-    with record_function("forward"), run.precision():
-        outputs = run.model(images)
-    with record_function("losses"):
-        available = {**{name: value.float() for name, value in outputs.items()}, "labels": labels}
-        return {
-            name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
-            for name, criterion in training.criterions.items()
-        }
 
 
 def train_mode(run: Run) -> None:
@@ -165,9 +167,17 @@ def validate_and_save(run: Run, training: Training) -> None:
         training.epoch,
         ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if value is not None),
     )
-    states = network_states(run.model)
-    if result.map >= training.best_map:  # of equals, the longer trained
+    best = result.map >= training.best_map  # of equals, the longer trained
+    if best:
         training.best_map, training.best_epoch = result.map, training.epoch
+    if distributed.is_main():
+        _save(run, training, best)
+
+
+def _save(run: Run, training: Training, best: bool) -> None:
+    """Write the last checkpoint, and the best one if this is it."""
+    states = network_states(run.model)
+    if best:
         save_checkpoint(run.log_dir / BEST, {"state_dict_best": states, **_about(run, training)})
     save_checkpoint(
         run.log_dir / LAST,
@@ -224,7 +234,7 @@ def check_first_batch(run: Run, training: Training) -> None:
     images, labels = next(dataset.batches([dataset.split.train[:2]], run.augmentation))
     try:
         with torch.no_grad():
-            compute_losses(run, training, images, labels)
+            training.objective(images, labels)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
             TypeError, ValueError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or "no reason given"
@@ -260,15 +270,17 @@ def _index_batches(run: Run, epoch: int) -> list[NDArray[np.int64]]:
     return uniform_batches(dataset.split.train, options.batch_size, options.seed, epoch)
 
 
-def _pick(available: dict[str, Tensor], name: str, criterion: Criterion) -> dict[str, Tensor]:
-    """The outputs that a loss asks for."""
-    missing = [each for each in criterion.inputs if each not in available]
-    if missing:
-        raise UserError(
-            f"criterions.{name} needs {', '.join(missing)}, the networks give "
-            f"{', '.join(available)}; use another loss or head"
-        )
-    return {each: available[each] for each in criterion.inputs}
+def _bar(epochs: int, done: int) -> tqdm:
+    """A progress bar, where rank 0 has a terminal."""
+    disable = None if distributed.is_main() else True
+    return tqdm(total=epochs, initial=done, unit="epoch", disable=disable)
+
+
+def describe_speed(run: Run) -> str:
+    """One line: images a second over training so far, and the largest memory of the GPU."""
+    line = f"trained on {run.images_per_second:.0f} images/s"
+    peak = peak_gpu_memory(run.device)
+    return line if peak is None else f"{line}; peak GPU memory {peak:.1f} GiB"
 
 
 def _log_epoch(run: Run, training: Training, losses: dict[str, float]) -> None:

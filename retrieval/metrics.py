@@ -101,6 +101,7 @@ def mean_average_precision(
     denominator: str = "found",
     code_length: int | None = None,
     device: torch.device | str | None = None,
+    shared: bool = False,
 ) -> float:
     """Mean average precision of Hamming ranking.
 
@@ -117,6 +118,8 @@ def mean_average_precision(
             in all)). They agree when all of the database is ranked.
         code_length: bits of a code; needed for packed codes.
         device: where to compute; None is the device of the query codes, the CPU for arrays.
+        shared: every process of torch.distributed makes this same call; each scores a share of
+            the queries and all get the whole result.
 
     Raises:
         UserError: codes and labels do not fit together, or an option is unknown.
@@ -127,7 +130,7 @@ def mean_average_precision(
     pairing = pair_up(
         query_codes, database_codes, query_labels, database_labels, code_length, device
     )
-    tally = tally_queries(pairing, cutoffs, ties)
+    tally = tally_queries(pairing, cutoffs, ties, shared)
     if top_k is None:
         return float(tally.ap.mean())
     return float(tally.sums[f"ap_{denominator}"][0]) / len(pairing.query)
@@ -145,6 +148,7 @@ def evaluate(
     radius: int = 2,
     train_class_counts: Any = None,
     device: torch.device | str | None = None,
+    shared: bool = False,
 ) -> Evaluation:
     """Every metric at once, from one pass over the query-database distances.
 
@@ -171,7 +175,8 @@ def evaluate(
             f"train_class_counts lists {len(shots)} classes, the labels have "
             f"{pairing.labels.classes}; give one count a class"
         )
-    return _summary(tally_queries(pairing, cutoffs, ties), pairing, cutoffs, ties, radius, shots)
+    tally = tally_queries(pairing, cutoffs, ties, shared)
+    return _summary(tally, pairing, cutoffs, ties, radius, shots)
 
 
 def check_options(top_k: tuple[int, ...], ties: str) -> list[int]:

@@ -64,10 +64,12 @@ def score_all(
     ties: str,
     radius: int,
     device: torch.device | str | None,
+    shared: bool = False,
 ) -> dict[str, Scored]:
     """Score every set of codes; those after the first are tested against it.
 
-    Arguments as `retrieval.report.write_report`; `images`, when given, are compared by content.
+    Arguments as `retrieval.report.write_report`; `images`, when given, are compared by content;
+    `shared` as `retrieval.metrics.evaluate`.
 
     Raises:
         UserError: as `retrieval.metrics.evaluate`; names the codes where there are several.
@@ -76,7 +78,7 @@ def score_all(
     for name, codes in named.items():
         base = next(iter(scored.values()), None)
         try:
-            scored[name] = _score(codes, base, images, top_k, ties, radius, device)
+            scored[name] = _score(codes, base, images, top_k, ties, radius, device, shared)
         except UserError as error:
             raise UserError(f"{name}: {error}" if len(named) > 1 else str(error)) from error
     return scored
@@ -90,27 +92,29 @@ def _score(
     ties: str,
     radius: int,
     device: torch.device | str | None,
+    shared: bool,
 ) -> Scored:
     sides = (codes.query_codes, codes.database_codes, codes.query_labels, codes.database_labels)
-    shared: dict[str, Any] = {"code_length": codes.code_length, "device": device}
+    common: dict[str, Any] = {"code_length": codes.code_length, "device": device}
     found = evaluate(
         *sides,
         top_k=top_k,
         ties=ties,
         radius=radius,
         train_class_counts=codes.train_class_counts,
-        **shared,
+        shared=shared,
+        **common,
     )
     return Scored(
         codes=codes,
         evaluation=found,
         interval=bootstrap_interval(found.ap_per_query),
         best_and_worst=(
-            mean_average_precision(*sides, ties="optimistic", **shared),
-            mean_average_precision(*sides, ties="pessimistic", **shared),
+            mean_average_precision(*sides, ties="optimistic", shared=shared, **common),
+            mean_average_precision(*sides, ties="pessimistic", shared=shared, **common),
         ),
         bits=bit_report(codes.database_codes, codes.code_length, device),
-        collisions=collision_share(codes.database_codes, codes.database_labels, **shared),
+        collisions=collision_share(codes.database_codes, codes.database_labels, **common),
         neighbours=_neighbours(codes, device),
         overlap=_overlap(codes, images),
         paired=None if base is None else _paired(base, codes, found),

@@ -10,6 +10,7 @@ from retrieval.hamming import Pairing, count_pairing
 from retrieval.labels import class_sums
 from retrieval.stable_order import stable_rank_sums
 from retrieval.ties import RankSums, found_within, ideal_dcg, rank_sums, tie_groups
+from utils.distributed import gather, share, sum_over_processes, world_size
 
 CHUNK_CELLS = 1 << 21  # query · grade · distance cells counted at a time
 CACHE_CELLS = 1 << 17  # of these, cells scored at a time on the CPU, so that they stay in cache
@@ -31,8 +32,24 @@ class Tally:
     sums: dict[str, Tensor]
 
 
-def tally_queries(pairing: Pairing, cutoffs: list[int], ties: str) -> Tally:
-    """Score all queries; `cutoffs` are the ranks K of the metrics within K, rising."""
+def tally_queries(pairing: Pairing, cutoffs: list[int], ties: str, shared: bool = False) -> Tally:
+    """Score all queries; `cutoffs` are the ranks K of the metrics within K, rising.
+
+    shared: all processes make this call; each scores a share of the queries, all get all scores.
+    """
+    if not shared or world_size() == 1:
+        return _tally(pairing, cutoffs, ties)
+    queries = len(pairing.query)
+    mine = share(queries)
+    # A process without a query scores one that does not count.
+    rows = pairing.rows(mine.start, max(mine.stop, mine.start + 1))
+    own = _tally(rows if len(rows.query) else pairing.rows(0, 1), cutoffs, ties)
+    count = mine.stop - mine.start
+    sums = {n: sum_over_processes(v if count else v * 0) for n, v in own.sums.items()}
+    return Tally(gather(own.ap[:count], queries), own.ranks, sums)
+
+
+def _tally(pairing: Pairing, cutoffs: list[int], ties: str) -> Tally:
     size = len(pairing.database)
     ranks = sorted({round(x) for x in np.geomspace(1, size, min(size, CURVE_POINTS))})
     cells = pairing.labels.grades * (pairing.code_length + 1)

@@ -1,5 +1,6 @@
 """The command line: exit statuses, one line a mistake, nothing half-written."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,29 @@ def test_wrong_usage_is_status_2_in_one_line(arguments, word):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert word in done.stderr
+
+
+def _torchrun(*arguments):
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.run([*starter, "main.py", *arguments], capture_output=True, text=True)
+
+
+def test_torchruns_processes_make_one_run(tmp_path):
+    _folder(tmp_path)
+    done = _torchrun(*_arguments(tmp_path, opts=["training_opt.device=cpu"]))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 1: validation") == 1
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert log.count("epoch 1: validation") == 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["map"] > 0
+
+
+def test_a_mistake_ends_all_of_torchruns_processes_and_leaves_no_run(tmp_path):
+    _broken_image(tmp_path)
+    done = _torchrun(*_arguments(tmp_path, opts=["training_opt.device=cpu"]))
+    assert done.returncode != 0
+    assert "train/cat/3.png cannot be read" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from utils.distributed import world_size
+
 COMMIT_VARIABLE = "LTH_COMMIT"  # names the commit where the code was copied without its history
 UNRECORDED = ("--", ".", ":!logs/records")  # a record's own row does not change the code
 
@@ -17,11 +19,25 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "gpu": gpu_name(device),
+        "processes": world_size(),
         "cpu": platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
         "commit": commit(),
     }
+
+
+def gpu_name(device: torch.device) -> str:
+    """The GPU's name, with how many there are where processes share the work; '' on the CPU."""
+    if device.type != "cuda":
+        return ""
+    name = torch.cuda.get_device_name(device)
+    return name if world_size() == 1 else f"{world_size()} x {name}"
+
+
+def peak_gpu_memory(device: torch.device) -> float | None:
+    """The most GPU memory that this process has held, in GiB; None on the CPU."""
+    return torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else None
 
 
 def commit() -> str:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from utils.distributed import is_main
+
 NAME = "long_tail_hashing"
 _FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 
 
 def start_logging() -> logging.Logger:
-    """Send the project's messages to the terminal."""
+    """Send the project's messages to the terminal; of several processes only rank 0 speaks."""
     logger = logging.getLogger(NAME)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if is_main() else logging.ERROR)
     logger.propagate = False
     if not logger.handlers:
         handler = logging.StreamHandler()

@@ -13,6 +13,9 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch, so that a resumed run draws what the uninterrupted one would."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed for one epoch, so that a resumed run draws what the uninterrupted one would.
+
+    Each of several processes, by its `rank`, has a seed of its own.
+    """
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])

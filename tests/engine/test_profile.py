@@ -14,6 +14,8 @@ def test_the_trace_holds_the_steps_that_the_table_sums(tmp_path, capsys):
     table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     spans = ("batch", "forward", "losses", "backward", "optimizer")
     assert all(float(table[span][0]) > 0 for span in spans)
+    assert table["as"][0] == "trained"
+    assert float(table["as"][2]) > 0
     events = json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]
     for span in spans:
         durations = [e["dur"] for e in events if e.get("name") == span and "dur" in e]

@@ -1,0 +1,119 @@
+"""One process a GPU, started by a plain `python main.py`."""
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+import torch
+from torch import multiprocessing
+from torch.multiprocessing import ProcessContext, ProcessExitedException
+
+from engine.config import RunConfig
+from utils.distributed import started_world_size
+from utils.errors import UserError
+
+GRACE = 10.0  # seconds that processes have to end after another has failed
+Failure = tuple[bool, str]  # whether it is the user's mistake, and what to print
+
+
+def processes_to_start(config: RunConfig) -> int:
+    """How many processes the config should run as: one a GPU, where its engine can use several.
+
+    1 where this process is already one of several (torchrun's).
+    """
+    if started_world_size() > 1 or config.training_opt.device == "cpu":
+        return 1
+    return max(1, torch.cuda.device_count()) if config.engine == "minibatch" else 1
+
+
+def run_processes(count: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Run `work(*arguments)` in `count` processes that can join each other, and wait for them.
+
+    The first one that fails ends the others.
+
+    Raises:
+        UserError: the first one's, if that is what it raised.
+        RuntimeError: for any other error, with the traceback, or if a process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    failures: SimpleQueue[tuple[int, Failure]] = context.SimpleQueue()
+    fixed = (work, arguments, count, _free_port(), failures)
+    processes = multiprocessing.start_processes(_enter, fixed, count, join=False)
+    assert processes is not None
+    try:
+        while not processes.join(grace_period=GRACE):
+            pass
+    except ProcessExitedException:
+        raise _first_failure(failures, processes) from None
+    except KeyboardInterrupt:
+        _stop(processes)
+        raise
+
+
+def _enter(
+    number: int,
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+    count: int,
+    port: int,
+    failures: "SimpleQueue[tuple[int, Failure]]",
+) -> None:
+    """What each process runs: `work`, with torchrun's variables in its environment."""
+    os.environ |= {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    try:
+        work(*arguments)
+    except UserError as error:
+        failures.put((number, (True, str(error))))
+    except Exception:
+        failures.put((number, (False, traceback.format_exc())))
+    else:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)  # an orderly exit would wait for the other processes
+
+
+def _first_failure(
+    failures: "SimpleQueue[tuple[int, Failure]]", processes: ProcessContext
+) -> Exception:
+    """What went wrong first; a process that was killed cannot say so, and others then fail too."""
+    for number, process in enumerate(processes.processes):
+        if process.exitcode not in (0, 1, -signal.SIGTERM) or failures.empty():
+            return RuntimeError(
+                f"process {number} of the run ended with exit status {process.exitcode} "
+                f"({_signal_name(process.exitcode)}); the others were stopped"
+            )
+    number, (users, text) = failures.get()
+    return UserError(text) if users else RuntimeError(f"process {number} failed:\n{text}")
+
+
+def _signal_name(status: int | None) -> str:
+    try:
+        return f"killed by {signal.Signals(-(status or 0)).name}"
+    except ValueError:
+        return "no error was told"
+
+
+def _stop(processes: ProcessContext) -> None:
+    for process in processes.processes:
+        process.terminate()
+    for process in processes.processes:
+        process.join(GRACE)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

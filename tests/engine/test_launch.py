@@ -1,0 +1,51 @@
+"""When one process fails, all end at once and its error is the one that is told."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from small_config import make_config
+
+from engine.launch import processes_to_start, run_processes
+from utils import distributed
+from utils.errors import UserError
+
+
+def _fail(how):
+    with distributed.joined(torch.device("cpu")):
+        if distributed.rank() == 1:
+            if how == "user":
+                raise UserError("image x.jpg cannot be read")
+            if how == "bug":
+                raise ZeroDivisionError("a bug")
+            os.kill(os.getpid(), signal.SIGKILL)
+        distributed.wait()  # rank 0 would wait here for an hour
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "words"),
+    [
+        ("user", UserError, "^image x.jpg cannot be read$"),
+        ("bug", RuntimeError, r"process 1 failed:\nTraceback(.|\n)*ZeroDivisionError: a bug"),
+        ("kill", RuntimeError, r"process 1 of the run ended .* \(killed by SIGKILL\)"),
+    ],
+)
+def test_the_first_failure_stops_the_others_and_is_raised(how, kind, words):
+    started = time.monotonic()
+    with pytest.raises(kind, match=words):
+        run_processes(2, _fail, how)
+    assert time.monotonic() - started < 60  # most of it is importing torch twice
+
+
+def test_each_gpu_gets_a_process_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert processes_to_start(make_config(tmp_path, device="auto")) == 3
+    assert processes_to_start(make_config(tmp_path, device="cpu")) == 1
+    shallow = make_config(tmp_path, device="auto")
+    shallow.engine = "shallow"
+    assert processes_to_start(shallow) == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")  # already one of torchrun's
+    assert processes_to_start(make_config(tmp_path, device="auto")) == 1
