@@ -95,7 +95,7 @@ def stream_batches(
         num_workers=num_workers,
         collate_fn=collate,
     )
-    # Workers start here and not in the thread, where this one might hold a lock as they fork.
+    # Workers start here and not in the thread, where this one may hold a lock as they fork.
     batches = _finished(iter(loader), reader, device)
     if device.type == "cuda":
         batches = prefetch_on_gpu(batches, device)

@@ -1,5 +1,6 @@
 """JPEG files as a GPU decodes them: which ones, and many at once."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from data.to_device import upload
 from utils.rgb_image import READ_ERRORS
+
+logger = logging.getLogger("long_tail_hashing")
 
 MAX_SIDE = 2048  # pixels; a crop of a larger image would take much of the device's memory
 _END = b"\xff\xd9"
@@ -76,11 +79,13 @@ def _decode_one(
 
 @lru_cache(maxsize=16)
 def decoder_error(device: torch.device) -> str | None:
-    """Return why the device cannot decode JPEG files, None if it can."""
+    """Return why the device cannot decode JPEG files, None if it can; warns once."""
     stream = BytesIO()
-    Image.new("RGB", (16, 16)).save(stream, "JPEG")
+    Image.new("RGB", (64, 64)).save(stream, "JPEG")
     try:
         _decode([torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)], device)
     except (ImportError, RuntimeError) as error:
-        return " ".join(str(error).split())
+        reason = " ".join(str(error).split())
+        logger.warning("torchvision cannot decode JPEG files on %s: %s", device, reason)
+        return reason
     return None

@@ -1,5 +1,6 @@
 import gc
 import threading
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from data.file_images import FileImages, stream_batches
 from data.file_reader import FileReader, collate
 from data.image_folder import create_source
 from data.jpeg import MAX_SIDE
+from data.prefetch import prefetch
 from data.samplers import evaluation_batches
 from utils.errors import UserError
 
@@ -52,6 +54,10 @@ def jpegs(tmp_path):
     smooth((140, 100), 9).save(tmp_path / "train/b/slow.jpg", quality=95, progressive=True)
     smooth((MAX_SIDE + 1, 80), 10).save(tmp_path / "train/b/wide.jpg", quality=95)
     return create_source(tmp_path)
+
+
+def prefetching():
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def batches_of(source, length=3):
@@ -192,6 +198,15 @@ def test_a_jpeg_that_the_device_alone_refuses_is_read_by_pillow(jpegs, monkeypat
         stream(jpegs, augmentation, False, True)
 
 
+def test_an_early_stop_in_a_thread_ends_the_workers_too(jpegs):
+    reader = FileReader(jpegs, Augmentation(20), True, 0, keep_jpegs=True)
+    batches = prefetch(stream_batches(reader, [np.arange(11)] * 50, CPU, num_workers=2))
+    assert next(batches)[0].shape == (11, 3, 20, 20) and len(active_children()) == 2
+    batches.close()
+    gc.collect()
+    assert active_children() == [] and not prefetching()
+
+
 def test_the_gpu_is_asked_for_in_vain_on_a_cpu(large):
     options = {"training": False, "seed": 0, "device": CPU}
     with pytest.raises(UserError, match="decode is 'gpu' but the device is cpu"):
@@ -221,10 +236,9 @@ def test_batches_on_the_gpu_equal_those_on_the_cpu(jpegs, training, num_workers,
 def test_gpu_batches_are_channels_last_and_end_with_their_thread(jpegs, decode):
     batches = [np.arange(len(jpegs))] * 20
     options = {"training": True, "seed": 0, "device": torch.device("cuda"), "num_workers": 2}
-    before = threading.active_count()
     found = FileImages(jpegs, decode).batches(batches, Augmentation(24), **options)
     images, indices = next(found)
     assert images.is_contiguous(memory_format=torch.channels_last) and indices.is_cuda
     found.close()
     gc.collect()
-    assert threading.active_count() == before
+    assert not prefetching()

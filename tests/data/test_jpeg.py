@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+import data.jpeg
 from data.jpeg import MAX_SIDE, decode_jpegs, decoder_error, read_plain_jpeg
 
 CPU = torch.device("cpu")
@@ -92,6 +93,17 @@ def test_what_cannot_be_decoded_is_asked_of_the_fallback_alone():
         (3, 50, 70),
     ]
     assert np.array_equal(found[1].permute(1, 2, 0), np.asarray(wave((4, 6))))
+
+
+def test_a_torchvision_without_decoders_is_found_out(monkeypatch, caplog):
+    def fail(files, device):
+        raise RuntimeError("not compiled\nwith nvJPEG")
+
+    monkeypatch.setattr(data.jpeg, "_decode", fail)
+    decoder_error.cache_clear()
+    assert [decoder_error(CPU), decoder_error(CPU)] == ["not compiled with nvJPEG"] * 2
+    assert len(caplog.records) == 1
+    decoder_error.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
