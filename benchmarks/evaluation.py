@@ -6,13 +6,10 @@ cumulative precision. Correctness is checked first.
 """
 
 import argparse
-import csv
 import datetime
-import io
 import platform
 import resource
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.rows import append_row
+from benchmarks.timing import best_time, copy_bandwidth
 from retrieval.hamming import Pairing, count_pairing, pair_up, pick_kernel
 from retrieval.metrics import Evaluation, evaluate
-from utils.atomic_file import write_text
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
 CLASSES = 100
 LOOP_QUERIES = {"cpu": 100, "cuda": 500}
-COPY_BYTES = 1 << 28
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,24 +170,6 @@ def check(device: torch.device, bits: int) -> float:
     return float(np.abs(found - plain).max())
 
 
-def best_time(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """The shortest of several runs in seconds, the GPU waited for."""
-    times = []
-    for _ in range(repeats):
-        wait(device)
-        start = time.perf_counter()
-        work()
-        wait(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def wait(device: torch.device) -> None:
-    """Wait for the GPU's queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def working_memory(work: Callable[[], Any], device: torch.device) -> int:
     """Bytes that the work takes at its peak above what was in use before."""
     if device.type == "cuda":
@@ -201,13 +180,6 @@ def working_memory(work: Callable[[], Any], device: torch.device) -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-
-
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second that a large copy reads and writes."""
-    source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * COPY_BYTES / best_time(lambda: target.copy_(source), 10, device)
 
 
 def bytes_moved(pairing: Pairing) -> int:
@@ -224,21 +196,6 @@ def cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to a CSV file, which gets a header when it is new.
-
-    Raises:
-        UserError: the file's columns are others.
-    """
-    text = path.read_text(encoding="utf-8") if path.exists() else ",".join(row) + "\n"
-    header = next(csv.reader([text.splitlines()[0]]))
-    if header != list(row):
-        raise UserError(f"{path}: its columns differ from this benchmark's; give another file")
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(row.values())
-    write_text(path, text + line.getvalue())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""The runs that are measured: config/Cifar100_LT without weights, on images in memory or files."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.accelerate import PlainBackward
+from engine.build import check_config_parts
+from engine.config import RunConfig, load_config
+from engine.run import Run, open_run
+from engine.train import Training, build_training, train_batches, train_epoch
+from utils.def_file import PROJECT
+
+CONFIGS = PROJECT / "config" / "Cifar100_LT"
+QUERIES = 100  # where none are asked
+DIRECT, META = "stage_1", "stage_2_meta_embedding"
+
+
+def make_config(
+    options: argparse.Namespace,
+    backbone: str,
+    data: dict[str, Any],
+    stage: str = DIRECT,
+    **training_opt: Any,
+) -> RunConfig:
+    """The config of a stage with another backbone, other data and `training_opt`, no weights."""
+    values = {
+        "training_opt": {
+            "log_dir": "unused",
+            "imbalance_factor": None,
+            "num_classes": None,
+            "image_size": options.image_size,
+            "batch_size": options.batch_size,
+            "evaluation_batch_size": min(500, options.codes),
+            "device": options.device,
+            "num_workers": options.workers,
+            "data_root": options.data_root,
+            **training_opt,
+        },
+        "data": data,
+        "networks": {"feat_model.params.arch": backbone, "feat_model.weights": None},
+    }
+    values["networks"]["hash_head.weights"] = None
+    overrides = [
+        f"{section}.{key}={json.dumps(value)}"  # JSON is YAML
+        for section, entries in values.items()
+        for key, value in entries.items()
+    ]
+    config = load_config(str(CONFIGS / f"{stage}.py"), overrides)
+    check_config_parts(config)
+    return config
+
+
+def resident(train: int, test: int = QUERIES) -> dict[str, Any]:
+    """`data` of images in memory."""
+    params = {"train": train, "test": test}
+    return {"def_file": "./benchmarks/resident_images.py", "params": params}
+
+
+def files() -> dict[str, Any]:
+    """`data` of large image files under the data root, read in every epoch."""
+    return {"def_file": "./data/image_folder.py", "params": {}, "cache_size": None}
+
+
+class TrainingRun:
+    """A run of a config and its training, to time parts of."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.run: Run = open_run(config)
+        self.training: Training = build_training(self.run)
+        self.epochs = count()
+
+    @property
+    def images(self) -> int:
+        """Images of an epoch: class-aware sampling fills the last batch."""
+        batch_size = self.run.config.training_opt.batch_size
+        return -(-len(self.run.dataset.split.train) // batch_size) * batch_size
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The next epoch's batches."""
+        return train_batches(self.run, next(self.epochs))
+
+    def epoch(self) -> None:
+        """Train the next epoch as the engine does."""
+        train_epoch(self.run, self.training, next(self.epochs))
+
+    def fixed_batch(self) -> tuple[Tensor, Tensor]:
+        """A batch on the device, in the layout that its convolutions are fastest with."""
+        images, labels = next(self.batches())
+        if images.is_cuda:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, labels
+
+    def bare_steps(self, images: Tensor, labels: Tensor, steps: int) -> None:
+        """Forward, losses, backward and optimizer, again and again on one batch."""
+        for _ in range(steps):
+            self.training.backward(images, labels)
+            self.training.optimizer.step()
+
+    def flops(self, images: Tensor, labels: Tensor) -> int:
+        """Floating-point operations of a forward and backward pass on a batch."""
+        with FlopCounterMode(display=False) as counter:
+            PlainBackward(self.training.objective)(images, labels)
+        return counter.get_total_flops()
