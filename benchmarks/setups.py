@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.timing import wait
 from engine.accelerate import PlainBackward
 from engine.build import check_config_parts
 from engine.config import RunConfig, load_config
 from engine.run import Run, open_run
-from engine.train import Training, build_training, train_batches, train_epoch
+from engine.train import Training, build_training, step, train_batches, train_epoch
 from utils.def_file import PROJECT
 
 CONFIGS = PROJECT / "config" / "Cifar100_LT"
@@ -89,6 +91,20 @@ class TrainingRun:
     def epoch(self) -> None:
         """Train the next epoch as the engine does."""
         train_epoch(self.run, self.training, next(self.epochs))
+
+    def steady_rate(self) -> float:
+        """Images a second of the next epoch after its first batch, whose readers have to start."""
+        batches = self.batches()
+        images = 0
+        for number, (batch, labels) in enumerate(batches):
+            step(self.run, self.training, batch, labels)
+            if number == 0:
+                wait(self.run.device)
+                started = time.perf_counter()
+            else:
+                images += len(batch)
+        wait(self.run.device)
+        return images / (time.perf_counter() - started)
 
     def fixed_batch(self) -> tuple[Tensor, Tensor]:
         """A batch on the device, in the layout that its convolutions are fastest with."""

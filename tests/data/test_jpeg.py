@@ -37,7 +37,7 @@ def tensor(content):
     ("content", "plain"),
     [
         (encoded(wave()), True),
-        (encoded(wave(mode="L")), True),
+        (encoded(wave(mode="L")), False),
         (encoded(wave(), exif=turned(1)), True),
         (encoded(wave(), exif=b"Exif\0\0nonsense"), True),
         (encoded(wave((MAX_SIDE, 8))), True),
@@ -110,7 +110,7 @@ def test_a_torchvision_without_decoders_is_found_out(monkeypatch, caplog):
 def test_the_gpu_decodes_like_pillow():
     gpu = torch.device("cuda", 0)
     assert decoder_error(gpu) is None
-    images = [wave((size, 300 - size)) for size in range(40, 240, 7)] + [wave((90, 60), "L")]
+    images = [wave((size, 300 - size)) for size in range(40, 240, 7)]
     contents = [encoded(image, subsampling=i % 3) for i, image in enumerate(images)]
     found = decode_jpegs([tensor(content) for content in contents], gpu, lambda i: 1 / 0)
     for own, content in zip(found, contents, strict=True):
