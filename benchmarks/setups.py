@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from benchmarks.timing import wait
 from engine.accelerate import PlainBackward
@@ -70,6 +70,17 @@ def files() -> dict[str, Any]:
     return {"def_file": "./data/image_folder.py", "params": {}, "cache_size": None}
 
 
+def convolution_backward_flops(
+    output_gradient: list[int], images: list[int], weight: list[int], *others: Any, **named: Any
+) -> int:
+    """Operations of a convolution's gradients, from shapes: each asked one costs a forward pass.
+
+    torch's own formula does not know of groups, and counts a depthwise convolution as a full one.
+    """
+    transposed, (for_images, for_weight, _) = others[4], others[7]
+    return (for_images + for_weight) * conv_flop_count(images, weight, output_gradient, transposed)
+
+
 class TrainingRun:
     """A run of a config and its training, to time parts of."""
 
@@ -121,6 +132,7 @@ class TrainingRun:
 
     def flops(self, images: Tensor, labels: Tensor) -> int:
         """Floating-point operations of a forward and backward pass on a batch."""
-        with FlopCounterMode(display=False) as counter:
+        formulas = {torch.ops.aten.convolution_backward: convolution_backward_flops}
+        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
             PlainBackward(self.training.objective)(images, labels)
         return counter.get_total_flops()
