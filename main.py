@@ -4,9 +4,13 @@ import argparse
 import os
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.parser import OneLineParser
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
 
 DESCRIPTION = """\
 Learn binary codes for image retrieval from long-tailed data.
@@ -18,11 +22,15 @@ codes.npz, log.txt, checkpoints and TensorBoard events (tensorboard --logdir log
 EXAMPLES = """\
 examples:
   python main.py --config config/Digits_LT/stage_1.py
-  python main.py --config config/Digits_LT/stage_2_meta_embedding.py
+  python main.py --config config/Cifar100_LT/stage_1.py \\
+      config/Cifar100_LT/stage_2_meta_embedding.py
   python main.py --config config/Cifar100_LT/stage_1.py \\
       --opts training_opt.data_root=/data training_opt.imbalance_factor=50
   python main.py --config config/Cifar100_LT/stage_1.py --test --checkpoint my_checkpoint.pth
+  torchrun --nproc_per_node=2 main.py --config config/Cifar100_LT/stage_1.py
 
+A run takes all GPUs of the machine, one process each; CUDA_VISIBLE_DEVICES or
+training_opt.device=cpu say otherwise.
 Data is looked for under training_opt.data_root, else $LTH_DATA_ROOT, else ./data.
 Exit status: 0 done; 2 a mistake in command, config or data (one line says which);
 130 interrupted; 1 otherwise.
@@ -38,7 +46,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="config file, see config/")
+    parser.add_argument(
+        "--config",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="config file, see config/; several run one after another",
+    )
     parser.add_argument(
         "--opts",
         nargs="+",
@@ -85,42 +99,52 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: for any mistake of the user's.
     """
-    from engine import experiment, launch
+    from engine import launch
+    from engine.build import check_config_parts
     from engine.config import load_config
-    from utils.distributed import started_world_size
-    from utils.log import start_logging
 
     _check_arguments(arguments)
-    config = load_config(arguments.config, arguments.opts)
-    one_process = arguments.check_data or arguments.smoke or arguments.profile
-    if one_process and started_world_size() > 1:
-        raise UserError("--check_data, --smoke, --profile are for one process: run python main.py")
-    if not one_process:
-        count = launch.processes_to_start(config)
-        if count > 1:
-            launch.run_processes(count, train_or_test, arguments)
+    configs = [load_config(path, arguments.opts) for path in arguments.config]
+    for config in configs:  # all of them before the first is run
+        check_config_parts(config)
+    folders = {config.training_opt.log_dir for config in configs}
+    if len(folders) < len(configs):
+        raise UserError(f"several configs have the log_dir {' '.join(folders)}; run them apart")
+    good = True
+    for config in configs:
+        if _needs_one_process(arguments):
+            good = inspect(arguments, config) and good
+        elif (count := launch.processes_to_start(config)) > 1:
+            launch.run_processes(count, train_or_test, arguments, config.path)
         else:
-            train_or_test(arguments)
-        return 0
+            train_or_test(arguments, config.path)
+    return 0 if good else 2
+
+
+def inspect(arguments: argparse.Namespace, config: "RunConfig") -> bool:
+    """Check the data, run a smoke test or a profile; returns whether all is well."""
+    from engine import experiment
+    from utils.log import start_logging
+
     start_logging()
     if arguments.check_data:
-        return 0 if experiment.check_data(config) else 2
+        return experiment.check_data(config)
     if arguments.smoke:
         experiment.smoke(config)
     else:
         experiment.profile(config)
-    return 0
+    return True
 
 
-def train_or_test(arguments: argparse.Namespace) -> None:
-    """What each process of a run does."""
+def train_or_test(arguments: argparse.Namespace, path: str) -> None:
+    """What each process of a run does with a config file."""
     from engine import experiment
     from engine.config import load_config
     from engine.model import choose_device
     from utils.distributed import joined, started_world_size
     from utils.log import start_logging
 
-    config = load_config(arguments.config, arguments.opts)
+    config = load_config(path, arguments.opts)
     if config.engine == "shallow" and started_world_size() > 1:
         raise UserError("a shallow method uses one process: run python main.py")
     with joined(choose_device(config.training_opt)):
@@ -136,14 +160,22 @@ def train_or_test(arguments: argparse.Namespace) -> None:
             experiment.train_and_test(config, resume=arguments.resume, record=arguments.record)
 
 
+def _needs_one_process(arguments: argparse.Namespace) -> bool:
+    return arguments.check_data or arguments.smoke or arguments.profile
+
+
 def _check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.checkpoint and not (arguments.test or arguments.test_open):
         raise UserError(
             "--checkpoint is what --test loads; to train from weights, "
             "set networks.NAME.weights with --opts"
         )
-    if arguments.record and (arguments.check_data or arguments.smoke or arguments.profile):
+    if arguments.checkpoint and len(arguments.config) > 1:
+        raise UserError("--checkpoint is of one config; test several one at a time")
+    if arguments.record and _needs_one_process(arguments):
         raise UserError("--record needs final figures; --check_data, --smoke, --profile have none")
+    if _needs_one_process(arguments) and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("--check_data, --smoke, --profile are for one process: run python main.py")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,11 +5,12 @@ parameters and returns the losses. Clipping, the optimizer and its learning rate
 nothing is recompiled or recaptured when a rate changes.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -158,9 +159,10 @@ def _parallel(network: nn.Module) -> nn.Module:
     """
     if distributed.world_size() == 1:
         return network
-    return DistributedDataParallel(
-        network, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
-    )
+    known = inspect.signature(DistributedDataParallel).parameters
+    own_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    own: dict[str, Any] = {own_buffers: False}
+    return DistributedDataParallel(network, gradient_as_bucket_view=True, static_graph=True, **own)
 
 
 @contextmanager

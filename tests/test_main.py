@@ -12,6 +12,7 @@ from PIL import Image
 from main import main
 
 DIGITS = "config/Digits_LT/stage_1.py"
+STAGE_2 = "config/Digits_LT/stage_2_meta_embedding.py"
 CONFIGS = sorted(map(str, Path("config").glob("*/*.py")))
 
 
@@ -146,6 +147,8 @@ def test_a_leak_may_be_turned_into_a_warning(tmp_path, capfd):
         (["--config", DIGITS, "--checkpoint", "x.pth"], "--checkpoint is what --test loads"),
         (["--config", DIGITS, "--smoke", "--record", "x.csv"], "--record needs final figures"),
         (["--config", "config/Digits_LT/pca_sign.py", "--resume"], "nothing to resume"),
+        (["--config", DIGITS, DIGITS], "several configs have the log_dir"),
+        (["--config", DIGITS, STAGE_2, "--test", "--checkpoint", "x.pth"], "of one config"),
     ],
 )
 def test_wrong_usage_is_status_2_in_one_line(arguments, word):
@@ -153,6 +156,24 @@ def test_wrong_usage_is_status_2_in_one_line(arguments, word):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert word in done.stderr
+
+
+def test_several_configs_run_one_after_another(tmp_path, monkeypatch):
+    configs = [str(Path(config).resolve()) for config in (DIGITS, STAGE_2)]
+    monkeypatch.chdir(tmp_path)  # their log_dirs are relative
+    assert main(["--config", *configs, "--opts", "training_opt.num_epochs=1"]) == 0
+    runs = [tmp_path / "logs/Digits_LT/if50_32bits_seed0" / Path(each).stem for each in configs]
+    methods = [json.loads((run / "metrics.json").read_text())["method"] for run in runs]
+    assert methods == ["direct", "ours"]
+
+
+def test_a_mistake_in_the_second_config_is_found_before_the_first_runs(tmp_path, capsys):
+    broken = tmp_path / "broken.py"
+    broken.write_text(Path(DIGITS).read_text() + "config['networks']['x'] = {'def_file': 'none'}")
+    opts = ["--opts", f"training_opt.log_dir={tmp_path / 'run'}"]
+    assert main(["--config", DIGITS, str(broken), *opts]) == 2
+    assert "broken.py" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def _torchrun(*arguments):
