@@ -1,30 +1,31 @@
 """Pixels by image index: small images whole on the device, large ones read from their files."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm import tqdm
 
 from data.augment import Augmentation, evaluation_batch, train_batch
-from data.content import cache_folders, file_digests, hash_bytes, writable_folder
+from data.content import cache_folders, file_stats, hash_bytes, writable_folder
+from data.decoding import decode_files
 from data.file_images import DECODERS, Decoder, FileImages
 from data.source import Source
 from data.to_device import upload, with_index
 from utils.atomic_file import atomic_path
+from utils.cores import available_cores
 from utils.errors import UserError
-from utils.rgb_image import READ_ERRORS
+from utils.rgb_image import READ_ERRORS, open_image
 
 logger = logging.getLogger("long_tail_hashing")
 
 AUTO_CACHE_LIMIT = 96  # pixels; above it a whole dataset may not fit the device
-_CHUNK = 512  # images decoded or uploaded at a time
+_CHUNK = 512  # images uploaded at a time
 _AT_ONCE = 256  # images augmented at a time: of fewer, the launches of kernels take longer
 
 
@@ -40,7 +41,13 @@ class ArrayImages:
 
     def digests(self, indices: np.ndarray) -> list[bytes]:
         """Return a digest of each image's pixels; equal pixels have equal digests."""
-        return [hash_bytes(np.ascontiguousarray(self.array[index]).data) for index in indices]
+        return [self._digests[index] for index in indices]
+
+    @cached_property
+    def _digests(self) -> list[bytes]:
+        pixels = np.ascontiguousarray(self.array).data.cast("B")
+        size = self.array[0].size
+        return [hash_bytes(pixels[end - size : end]) for end in range(size, len(pixels) + 1, size)]
 
     def resident(self, device: torch.device) -> Tensor:
         """Return (n, 3, H, W) uint8 on the device, uploaded at the first call."""
@@ -140,7 +147,7 @@ def _longest_first_side(source: Source) -> int:
 
 def _open_size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
     except READ_ERRORS as error:
         reason = " ".join(str(error).split())
@@ -148,11 +155,13 @@ def _open_size(path: Path) -> tuple[int, int]:
 
 
 def _cached_array(source: Source, size: int) -> np.ndarray:
-    """Return (n, size, size, 3) uint8, decoded now or by an earlier run over the same files."""
+    """Return (n, size, size, 3) uint8, decoded now or by an earlier run over the same files.
+
+    Files are the same if their names, sizes and times are.
+    """
     assert source.root is not None
-    digests = file_digests(source, np.arange(len(source)))
     shape = (len(source), size, size, 3)
-    name = f"{hash_bytes(b''.join(digests)).hex()}-{size}.npy"
+    name = f"{_files_key(source)}-{size}.npy"
     folders = cache_folders(source.root)
     for folder in folders:
         try:
@@ -166,32 +175,21 @@ def _cached_array(source: Source, size: int) -> np.ndarray:
     if target is None:
         logger.warning("no cache folder can be written; the images are decoded into memory")
         array = np.empty(shape, dtype=np.uint8)
-        _decode_into(array, source, size)
+        _decode_into(array, source)
         return array
     with atomic_path(target / name) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        _decode_into(array, source, size)
+        _decode_into(array, source)
         array.flush()
         del array
     return np.load(target / name, mmap_mode="r")
 
 
-def _decode_into(array: np.ndarray, source: Source, size: int) -> None:
-    """Decode all images into the array's rows, in threads: Pillow decodes outside the lock."""
-
-    def decode(start: int) -> int:
-        stop = min(start + _CHUNK, len(source))
-        for index in range(start, stop):
-            image = source.read(index)
-            if image.size != (size, size):
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-            array[index] = np.asarray(image)
-        return stop - start
-
-    with ThreadPoolExecutor() as pool, _bar(len(source)) as bar:
-        for done in pool.map(decode, range(0, len(source), _CHUNK)):
-            bar.update(done)
+def _files_key(source: Source) -> str:
+    stats = file_stats(source, np.arange(len(source)))
+    return hash_bytes(json.dumps([source.image_names, stats]).encode()).hex()
 
 
-def _bar(total: int) -> tqdm:
-    return tqdm(desc="decoding images", total=total, disable=None)  # None: only on a terminal
+def _decode_into(array: np.ndarray, source: Source) -> None:
+    paths = [f"{source.root}/{name}" for name in source.image_names]
+    decode_files(array, paths, available_cores())

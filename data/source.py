@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import UserError
-from utils.rgb_image import READ_ERRORS, to_rgb
+from utils.rgb_image import READ_ERRORS, open_image, to_rgb
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,23 @@ class Source:
         """
         if self.arrays is not None:
             return Image.fromarray(self.arrays[index])
-        path = self.path(index)
-        try:
-            with Image.open(path) as image:
-                return to_rgb(image)
-        except READ_ERRORS as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"image {path} cannot be read ({reason}); restore or remove the file"
-            ) from error
+        return read_image(self.path(index))
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Return the image of a file in RGB, as `utils.rgb_image.to_rgb` makes it.
+
+    Raises:
+        UserError: the file is missing or cannot be decoded; names its full path.
+    """
+    try:
+        with open_image(path) as image:
+            return to_rgb(image)
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"image {path} cannot be read ({reason}); restore or remove the file"
+        ) from error
 
 
 def join_subsets(source: Source) -> Source:

@@ -1,12 +1,30 @@
 """Any image that Pillow opens, as 8-bit RGB."""
 
+import os
 from contextlib import suppress
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # What Pillow raises on broken, truncated, unreadable and absurdly large files.
 READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+_TOLD_BY_PREFIX = ("JPEG", "PNG", "WEBP")
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Open an image file of any format that Pillow reads.
+
+    The common formats are tried first: some of the others cannot be told by a file's first bytes,
+    and trying them all takes longer than decoding a small image.
+
+    Raises:
+        READ_ERRORS: the file cannot be read.
+    """
+    try:
+        return Image.open(path, formats=_TOLD_BY_PREFIX)
+    except UnidentifiedImageError:
+        return Image.open(path)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

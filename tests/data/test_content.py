@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from data.content import cache_folders, file_digests, hash_bytes, writable_folder
+from data.content import cache_folders, file_digests, file_stats, hash_bytes, writable_folder
 from data.image_folder import create_source
 from utils.errors import UserError
 
@@ -23,6 +23,14 @@ def test_digests_are_those_of_the_files(source):
     expected = [hash_bytes(source.path(i).read_bytes()) for i in range(5)]
     assert file_digests(source, everything(source)) == expected
     assert file_digests(source, np.array([3, 1])) == [expected[3], expected[1]]
+
+
+def test_stats_are_those_of_the_files(source):
+    os.utime(source.path(3), ns=(5, 7))
+    assert file_stats(source, np.array([3, 0])) == [
+        [source.path(3).stat().st_size, 7],
+        [source.path(0).stat().st_size, source.path(0).stat().st_mtime_ns],
+    ]
 
 
 def test_unchanged_files_are_not_read_again(source, monkeypatch):

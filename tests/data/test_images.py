@@ -128,11 +128,11 @@ def test_two_processes_may_make_the_cache_at_once(small):
     assert [run.returncode for run in runs] == [0, 0], results
     assert results[0][0] == results[1][0] != b""
     names = sorted(path.suffix for path in (small.root / ".lth_cache").iterdir())
-    assert names == [".json", ".npy"]
+    assert names == [".npy"]
 
 
 def test_a_killed_run_leaves_no_cache(small, monkeypatch):
-    def fail(array, source, size):
+    def fail(array, source):
         array[0] = 1
         raise KeyboardInterrupt
 
@@ -152,6 +152,19 @@ def test_a_broken_file_is_named_while_decoding(small):
     small.path(0).write_bytes(b"x")
     with pytest.raises(UserError, match=str(small.path(0))):
         open_images(small)
+
+
+def test_a_broken_file_among_many_is_named_and_leaves_no_cache(write_images, monkeypatch):
+    monkeypatch.setattr(data.images, "available_cores", lambda: 2)
+    source = create_source(write_images({"train/a": 600, "train/b": 400}))
+    source.path(701).write_bytes(source.path(701).read_bytes()[:60])
+    with pytest.raises(UserError, match=str(source.path(701))) as error:
+        open_images(source)
+    assert "\n" not in str(error.value)
+    assert list((source.root / ".lth_cache").iterdir()) == []
+    source.path(701).write_bytes(source.path(3).read_bytes())
+    array = open_images(source).array
+    assert np.array_equal(array[701], array[3])
 
 
 def test_digests_tell_contents_apart(small, write_image):

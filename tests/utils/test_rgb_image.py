@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.rgb_image import to_rgb
+from utils.rgb_image import READ_ERRORS, open_image, to_rgb
 
 
 def reopened(image: Image.Image, kind: str = "png", **options) -> Image.Image:
@@ -72,3 +72,22 @@ def test_broken_exif_does_not_hide_the_pixels():
     for content in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01", b"MM"):
         for kind in ("png", "jpeg", "webp"):
             assert to_rgb(reopened(image, kind, exif=content)).size == (4, 2)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpeg", "bmp", "gif", "tiff", "ppm", "tga"])
+def test_any_format_is_opened_whatever_the_file_is_called(tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    for suffix in ("." + kind, ".png", ".webp", ""):
+        path = tmp_path / f"image{suffix}"
+        Image.fromarray(pixels).save(path, kind)
+        with open_image(path) as image, Image.open(path) as expected:
+            assert image.format == expected.format == kind.upper()
+            assert np.array_equal(np.asarray(to_rgb(image)), np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"RIFF....WEBPVP8 "])
+def test_a_file_that_is_no_image_is_refused(tmp_path, content):
+    path = tmp_path / "image.webp"
+    path.write_bytes(content)
+    with pytest.raises(READ_ERRORS):
+        open_image(path)
