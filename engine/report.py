@@ -1,5 +1,6 @@
 """The results as pictures: the run's report.html, its retrieval grid, and TensorBoard."""
 
+import io
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from engine.run import Run
 from retrieval import plots
 from retrieval.codes import unpack
+from retrieval.figures import Figures, draw
 from retrieval.report import write_page
 from retrieval.scored import Scored
-from retrieval.sections import grid_figure
 from utils.atomic_file import atomic_path
 
 PROJECTED = 1000  # database images in TensorBoard's projector
@@ -28,31 +31,32 @@ def write_results(run: Run, scored: Mapping[str, Scored]) -> None:
     def images(side: str, index: int) -> NDArray[Any]:
         return np.asarray(source.read(int(roles[side][index])))
 
-    write_page(scored, run.log_dir, images)
-    one = next(iter(scored.values()))
-    grid = grid_figure(one.codes, images)
+    figures = draw(scored, images, run.device)
+    write_page(scored, run.log_dir, figures)
+    name = next(iter(scored))
     with atomic_path(run.log_dir / "retrieval_grid.png") as temporary:
-        grid.savefig(temporary)
+        temporary.write_bytes(figures.grids[name])
     if run.writer:
-        evaluations = {name: each.evaluation for name, each in scored.items()}
-        sizes = split.class_counts.tolist()
-        figures = {
-            "retrieval/grid": grid,
-            "retrieval/precision_recall": plots.rank_curve_figure(evaluations),
-            "retrieval/precision_recall_by_radius": plots.radius_curve_figure(evaluations),
-            "retrieval/precision_at_k": plots.precision_at_figure(evaluations),
-            "retrieval/map_by_class_size": plots.class_size_figure(evaluations, sizes),
-            "codes/bit_balance": plots.balance_figure(one.bits),
-            "codes/bit_correlation": plots.correlation_figure(one.bits),
-        }
-        for name, figure in figures.items():
-            run.writer.add_figure(name, figure)
-        _project(run, one)
+        _add_figures(run.writer, figures, name)
+        _project(run, run.writer, scored[name])
 
 
-def _project(run: Run, one: Scored) -> None:
+def _add_figures(writer: SummaryWriter, figures: Figures, name: str) -> None:
+    grid = np.asarray(Image.open(io.BytesIO(figures.grids[name])).convert("RGB"))
+    writer.add_image("retrieval/grid", grid, dataformats="HWC")
+    for tag, figure in {
+        "retrieval/precision_recall": figures.rank_curve,
+        "retrieval/precision_recall_by_radius": figures.radius_curve,
+        "retrieval/precision_at_k": figures.precision_at,
+        "retrieval/map_by_class_size": figures.class_size,
+        "codes/bit_balance": figures.balance[name],
+        "codes/bit_correlation": figures.correlation[name],
+    }.items():
+        writer.add_image(tag, plots.pixels(figure), dataformats="HWC")
+
+
+def _project(run: Run, writer: SummaryWriter, one: Scored) -> None:
     """Show a sample of the database's codes, with their images, in the projector."""
-    assert run.writer is not None
     for old in run.log_dir.glob("0*/database"):  # the writer appends to what an earlier test left
         shutil.rmtree(old)
     (run.log_dir / "projector_config.pbtxt").unlink(missing_ok=True)
@@ -65,7 +69,7 @@ def _project(run: Run, one: Scored) -> None:
     names = [" + ".join(np.array(source.class_names)[row]) for row in membership]
     pictures = [source.read(int(index)).resize((SPRITE, SPRITE)) for index in indices]
     sprites = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-    run.writer.add_embedding(
+    writer.add_embedding(
         np.asarray(unpack(codes.database_codes[sample], codes.code_length), dtype=np.float32),
         metadata=names,
         label_img=sprites.permute(0, 3, 1, 2).float() / 255,

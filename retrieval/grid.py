@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from utils.atomic_file import atomic_path
 from utils.errors import UserError
@@ -14,8 +15,9 @@ from utils.errors import UserError
 Images = np.ndarray[Any, np.dtype[Any]]
 
 RIGHT, WRONG, QUERY = "#2e9e5b", "#d64541", "#44546a"
-CELL = 1.0  # inches
 SHOWN = 10  # nearest images a query
+CELL, GAP, CAPTION = 0.9, 0.11, 0.32  # inches: an image, beside it, under it
+FRAME = 2.5  # points
 
 
 def retrieval_grid(
@@ -56,51 +58,63 @@ def retrieval_grid(
             f"{flags.shape}; give one row of results and of flags a query"
         )
     columns = min(SHOWN, flags.shape[1])
-    head = 0.42 if title else 0.05
-    figure = Figure(figsize=((columns + 1.3) * CELL, rows * (CELL + 0.22) + head + 0.03), dpi=150)
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        rows, columns + 1, width_ratios=[1.15] + [1] * columns, wspace=0.12, hspace=0.34,
-        left=0.01, right=0.99, top=1 - head / figure.get_figheight(),
-        bottom=0.26 / figure.get_figheight(),
-    )  # fmt: skip
-    figure.suptitle(title, fontsize=10, y=0.995)
+    head = 0.42 if title else 0.08
+    beside = CELL + 3 * GAP  # of results: room for the captions of queries, which are wider
+    axes = _sheet(beside + columns * (CELL + GAP), rows * (CELL + CAPTION) + head, title)
     for row in range(rows):
+        bottom = (rows - row) * (CELL + CAPTION) - CELL
         caption = query_captions[row] if query_captions is not None else "query"
-        _cell(figure.add_subplot(grid[row, 0]), query_images[row], QUERY, caption)
+        _cell(axes, 1.5 * GAP, bottom, query_images[row], QUERY, caption)
         for column in range(columns):
             words = [] if distances is None else [f"d = {int(distances[row][column])}"]
             if result_captions is not None:
                 words.append(result_captions[row][column])
             color = RIGHT if flags[row, column] else WRONG
-            axes = figure.add_subplot(grid[row, column + 1])
-            _cell(axes, result_images[row][column], color, " ".join(words))
+            left = beside + column * (CELL + GAP)
+            _cell(axes, left, bottom, result_images[row][column], color, " ".join(words))
+    figure = axes.get_figure()
     if path is not None:
         with atomic_path(path) as temporary:
             figure.savefig(temporary)
     return figure
 
 
-def _cell(axes: Any, image: Images, color: str, caption: str) -> None:
-    """One framed image; a small one keeps its pixels sharp."""
+def _sheet(width: float, height: float, title: str) -> Any:
+    """Axes in inches that fill a figure: one, since a hundred of them take a second to draw."""
+    figure = Figure(figsize=(width, height), dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
+    axes.set_axis_off()
+    figure.suptitle(title, fontsize=10, y=1 - 0.05 / height)
+    return axes
+
+
+def _cell(axes: Any, left: float, bottom: float, image: Images, color: str, caption: str) -> None:
+    """One framed image in the middle of its square; a small one keeps its pixels sharp."""
     pixels = np.asarray(image)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     limit = 255 if np.issubdtype(pixels.dtype, np.integer) else 1
-    sharp = max(pixels.shape[:2]) < 64
+    longest = max(pixels.shape[:2])
+    height, width = (CELL * side / longest for side in pixels.shape[:2])
+    left, bottom = left + (CELL - width) / 2, bottom + (CELL - height) / 2
     axes.imshow(
         pixels,
         cmap="gray",
         vmin=0,
         vmax=limit,
-        interpolation="nearest" if sharp else "antialiased",
-        aspect="equal",
+        interpolation="nearest" if longest < 64 else "antialiased",
+        aspect="auto",
+        extent=(left, left + width, bottom, bottom + height),
     )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(color=color, linewidth=2.5)
-    axes.set_xlabel(_shorten(caption), fontsize=8.5, color="#333333", labelpad=2)
+    frame = Rectangle(
+        (left, bottom), width, height, fill=False, ec=color, lw=FRAME, joinstyle="miter"
+    )
+    axes.add_patch(frame)
+    middle, below = left + width / 2, bottom - 0.05
+    axes.text(
+        middle, below, _shorten(caption), fontsize=8.5, color="#333333", ha="center", va="top"
+    )
 
 
 def _shorten(caption: str, longest: int = 16) -> str:

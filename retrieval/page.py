@@ -103,30 +103,34 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def panels_html(figures: Sequence[Figure], description: str, vector: bool = True) -> str:
-    """Figures inside the page, two a row where there is room; photographs: `vector=False`."""
+def panels_html(figures: Sequence[Figure], description: str) -> str:
+    """Figures inside the page, two a row where there is room."""
     inside = "".join(
-        f'<img alt="{html.escape(f"{description}, {place} of {len(figures)}")}" '
-        f'src="{_data_address(figure, f"{description} {place}", vector)}">'
+        _image_html(
+            f"{description}, {place} of {len(figures)}",
+            "image/svg+xml",
+            _svg(figure, f"{description} {place}"),
+        )
         for place, figure in enumerate(figures, start=1)
     )
-    if not vector:
-        return f'<div class="photographs">{inside}</div>'
     if len(figures) > 1:
         return f'<div class="panels">{inside}</div>'
     width = round(106 * figures[0].get_figwidth())
     return f'<div class="panel" style="max-width: {width}px">{inside}</div>'
 
 
-def _data_address(figure: Figure, salt: str, vector: bool) -> str:
-    """The drawn figure as a data: address."""
+def photograph_html(png: bytes, description: str) -> str:
+    """A PNG file inside the page."""
+    return f'<div class="photographs">{_image_html(description, "image/png", png)}</div>'
+
+
+def _image_html(description: str, mime: str, content: bytes) -> str:
+    encoded = base64.b64encode(content).decode("ascii")
+    return f'<img alt="{html.escape(description)}" src="data:{mime};base64,{encoded}">'
+
+
+def _svg(figure: Figure, salt: str) -> bytes:
     stream = io.BytesIO()
     with rc_context({"svg.hashsalt": salt}):  # the same figure, the same bytes
-        figure.savefig(
-            stream,
-            format="svg" if vector else "png",
-            dpi=150,
-            metadata={"Date": None} if vector else None,
-        )
-    mime = "image/svg+xml" if vector else "image/png"
-    return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from retrieval.diagnostics import BitReport, Neighbours
 from retrieval.metrics import FEW_BELOW, MANY_ABOVE, Evaluation
@@ -45,7 +46,8 @@ def precision_at_figure(evaluations: Named) -> Figure:
     figure, axes = _figure("precision within the first K", "K", "precision@K")
     for color, (name, found) in zip(_colors(), evaluations.items(), strict=False):
         axes.plot(found.curve_ranks, found.rank_precision, color=color, label=name)
-    axes.set(xscale="log", ylim=(0, 1.02))
+    _logarithmic(axes)
+    axes.set_ylim(0, 1.02)
     _legend(axes, evaluations)
     return figure
 
@@ -55,7 +57,8 @@ def recall_at_figure(evaluations: Named) -> Figure:
     figure, axes = _figure("recall within the first K", "K", "recall@K")
     for color, (name, found) in zip(_colors(), evaluations.items(), strict=False):
         axes.plot(found.curve_ranks, found.rank_recall, color=color, label=name)
-    axes.set(xscale="log", ylim=(0, 1.02))
+    _logarithmic(axes)
+    axes.set_ylim(0, 1.02)
     _legend(axes, evaluations)
     return figure
 
@@ -83,7 +86,8 @@ def _mark_groups(axes: Axes, sizes: Any) -> None:
     """A logarithmic axis of class sizes with the bounds of the shot groups."""
     low, high = float(sizes.min()) / 1.3, float(sizes.max()) * 1.3
     label = "training images of the class (line: running mean)"
-    axes.set(xlim=(low, high), xscale="log", xlabel=label)
+    _logarithmic(axes)
+    axes.set(xlim=(low, high), xlabel=label)
     bounds = [low, FEW_BELOW, MANY_ABOVE, high]
     for bound in bounds[1:3]:
         axes.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
@@ -135,7 +139,7 @@ def correlation_figure(report: BitReport) -> Figure:
     figure, axes = _figure("correlation", "bit", "bit")
     image = axes.imshow(report.correlation, cmap="RdBu_r", vmin=-1, vmax=1)
     axes.grid(False)
-    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04)
+    bar = figure.colorbar(image, cax=axes.inset_axes((1.05, 0, 0.045, 1)))
     bar.ax.tick_params(labelsize=8, length=0)
     bar.outline.set_visible(False)
     return figure
@@ -158,11 +162,22 @@ def neighbours_figure(found: Neighbours, counts: Sequence[int] | None) -> Figure
     return figure
 
 
+def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The drawn figure, (height, width, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
 def _figure(title: str, xlabel: str, ylabel: str, wide: bool = False) -> tuple[Figure, Axes]:
     """An empty figure in the common style and its axes."""
-    figure = Figure(figsize=(7.2 if wide else 4.8, 3.4), dpi=110, layout="constrained")
+    width, height = 7.2 if wide else 4.8, 3.4
+    figure = Figure(figsize=(width, height), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    # Margins in inches, fixed: finding them takes matplotlib as long as drawing does.
+    left, right, bottom, top = 0.62, 0.14, 0.46, 0.3
+    box = left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height
+    axes = figure.add_axes(box)
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", colors=INK, labelsize=8, length=0)
@@ -173,6 +188,19 @@ def _figure(title: str, xlabel: str, ylabel: str, wide: bool = False) -> tuple[F
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
     return figure, axes
+
+
+class _PlainNumbers(LogFormatter):
+    """Numbers as 100 where matplotlib writes formulas, for which it loads a parser."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:,g}" if super().__call__(x, pos) else ""
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_PlainNumbers())
+    axes.xaxis.set_minor_formatter(_PlainNumbers())
 
 
 def _colors() -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from retrieval.codes import Codes
+from retrieval.figures import Figures, draw
 from retrieval.page import render_page
 from retrieval.readers import read_codes
 from retrieval.scored import Images, Scored, score_all
@@ -21,7 +21,7 @@ from retrieval.sections import page_facts, page_sections
 from utils.atomic_file import write_json, write_text
 from utils.errors import UserError
 from utils.parser import OneLineParser
-from utils.rgb_image import READ_ERRORS, to_rgb
+from utils.rgb_image import READ_ERRORS, open_image, to_rgb
 
 TOP_K = (100, 1000, 5000)
 
@@ -62,16 +62,14 @@ def write_report(
         raise UserError("got no codes, expected at least one set; give a codes.npz")
     compared = images if content_overlap else None
     scored = score_all(named, compared, tuple(top_k), ties, radius, device)
-    write_page(scored, out_dir, images)
+    write_page(scored, out_dir, draw(scored, images, device))
     return {name: found.to_dict() for name, found in scored.items()}
 
 
-def write_page(
-    scored: Mapping[str, Scored], out_dir: str | Path, images: Images | None = None
-) -> None:
-    """Write `report.html` into `out_dir` from what `score_all` found; `images` as write_report."""
+def write_page(scored: Mapping[str, Scored], out_dir: str | Path, figures: Figures) -> None:
+    """Write `report.html` into `out_dir` from what `score_all` found and `draw` made of it."""
     title = next(iter(scored.values())).codes.dataset or "Retrieval"
-    page = render_page(title, page_facts(scored), page_sections(scored, images))
+    page = render_page(title, page_facts(scored), page_sections(scored, figures))
     write_text(Path(out_dir) / "report.html", page)
 
 
@@ -129,7 +127,7 @@ def named_images(codes: Codes, folder: Path | None) -> Images | None:
     def images(side: str, index: int) -> np.ndarray[Any, np.dtype[Any]]:
         path = folder / str(names[side][index])  # type: ignore[index]
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 return np.asarray(to_rgb(image))
         except READ_ERRORS as error:
             reason = " ".join(str(error).split())

@@ -1,21 +1,13 @@
 """The sections of the report page."""
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
-from retrieval import plots
 from retrieval.codes import Codes
 from retrieval.diagnostics import Neighbours
-from retrieval.grid import SHOWN, retrieval_grid
-from retrieval.hamming import nearest
+from retrieval.figures import Figures, class_label
 from retrieval.overlap import Overlap
-from retrieval.page import Section, panels_html, paragraph, table_html
-from retrieval.scored import Images, Scored
-
-GRID_QUERIES = 8
+from retrieval.page import Section, panels_html, paragraph, photograph_html, table_html
+from retrieval.scored import Scored
 
 
 def page_facts(scored: Mapping[str, Scored]) -> list[tuple[str, str]]:
@@ -34,37 +26,26 @@ def page_facts(scored: Mapping[str, Scored]) -> list[tuple[str, str]]:
     ]
 
 
-def page_sections(scored: Mapping[str, Scored], images: Images | None) -> list[Section]:
-    evaluations = {name: one.evaluation for name, one in scored.items()}
+def page_sections(scored: Mapping[str, Scored], figures: Figures) -> list[Section]:
+    """Warnings, tables, and the figures that `retrieval.figures.draw` has made."""
     sections = [_score_section(scored)]
     for name, one in scored.items():
         if one.overlap.any:
             sections.insert(0, _overlap_section(name, one.overlap))
     if any(one.paired for one in scored.values()):
         sections.append(_paired_section(scored))
-    counts = next(iter(scored.values())).codes.train_class_counts
-    sizes = None if counts is None else counts.tolist()
-    distances = [plots.distance_figure(name, found) for name, found in evaluations.items()]
     panels = {
-        "Precision and recall": [
-            plots.rank_curve_figure(evaluations),
-            plots.radius_curve_figure(evaluations),
-        ],
-        "Within the first K": [
-            plots.precision_at_figure(evaluations),
-            plots.recall_at_figure(evaluations),
-        ],
-        "MAP by class size": [plots.class_size_figure(evaluations, sizes)],
-        "Distances of relevant and irrelevant pairs": distances,
+        "Precision and recall": [figures.rank_curve, figures.radius_curve],
+        "Within the first K": [figures.precision_at, figures.recall_at],
+        "MAP by class size": [figures.class_size],
+        "Distances of relevant and irrelevant pairs": list(figures.distances.values()),
     }
-    sections += [Section(title, [panels_html(figures, title)]) for title, figures in panels.items()]
-    if images is not None:
-        for name, one in scored.items():
-            picture = grid_figure(one.codes, images)
-            body = [panels_html([picture], f"Nearest database images of {name}", vector=False)]
-            sections.append(Section(f"Retrievals of {name}", body))
+    sections += [Section(title, [panels_html(drawn, title)]) for title, drawn in panels.items()]
+    for name, picture in figures.grids.items():
+        body = [photograph_html(picture, f"Nearest database images of {name}")]
+        sections.append(Section(f"Retrievals of {name}", body))
     for name, one in scored.items():
-        sections.append(_diagnostics_section(name, one))
+        sections.append(_diagnostics_section(name, one, figures))
     return sections
 
 
@@ -150,7 +131,7 @@ def _paired_section(scored: Mapping[str, Scored]) -> Section:
     return Section(f"Compared with {base}", [table_html(header, rows), paragraph(note)])
 
 
-def _diagnostics_section(name: str, one: Scored) -> Section:
+def _diagnostics_section(name: str, one: Scored, figures: Figures) -> Section:
     bits, codes = one.bits, one.codes
     facts = bits.to_dict()
     pairs = ", ".join(f"{i}={j}" for i, j in bits.duplicates[:20])
@@ -162,12 +143,10 @@ def _diagnostics_section(name: str, one: Scored) -> Section:
         ["distinct database codes", f"{bits.distinct:,} of {bits.items:,}"],
         ["images whose code another class has too", f"{one.collisions:.1%}"],
     ]
-    figures = [plots.balance_figure(bits), plots.correlation_figure(bits)]
-    body = [table_html(["diagnostic", "value"], rows), panels_html(figures, "Bits")]
+    drawn = [figures.balance[name], figures.correlation[name]]
+    body = [table_html(["diagnostic", "value"], rows), panels_html(drawn, "Bits")]
     if one.neighbours is not None:
-        counts = None if codes.train_class_counts is None else codes.train_class_counts.tolist()
-        figure = plots.neighbours_figure(one.neighbours, counts)
-        body.append(panels_html([figure], "Classes among the ten nearest"))
+        body.append(panels_html([figures.neighbours[name]], "Classes among the ten nearest"))
         body.append(_swallowed(one.neighbours, codes))
     return Section(f"Codes of {name}", body)
 
@@ -181,43 +160,9 @@ def _swallowed(found: Neighbours, codes: Codes) -> str:
     rows = []
     for c in lost[:20]:
         rival = int(found.rival[c])
-        rows.append(
-            [_class(codes, c, counts), f"{found.own[c]:.2f}", _class(codes, rival, counts),
-             f"{found.rival_share[c]:.2f}"]
-        )  # fmt: skip
+        names = [class_label(codes, each, counts) for each in (c, rival)]
+        rows.append([names[0], f"{found.own[c]:.2f}", names[1], f"{found.rival_share[c]:.2f}"])
     more = f" The worst 20 of {len(lost)} are listed." if len(lost) > 20 else ""
     note = "Classes whose queries find another class more often than their own among the ten "
     note += "nearest; in brackets the training images." if counts is not None else "nearest."
     return paragraph(note + more) + table_html(header, rows)
-
-
-def _class(codes: Codes, index: int, counts: Any) -> str:
-    known = codes.class_names is not None and index < len(codes.class_names)
-    name = str(codes.class_names[index]) if known and codes.class_names is not None else f"{index}"
-    return name if counts is None else f"{name} ({int(counts[index])})"
-
-
-def grid_figure(codes: Codes, images: Images, queries: int = GRID_QUERIES, seed: int = 0) -> Figure:
-    """Random queries and their nearest database images, as `retrieval_grid` draws them."""
-    generator = np.random.default_rng(seed)
-    count = min(queries, len(codes.query_codes))
-    chosen = np.sort(generator.choice(len(codes.query_codes), count, replace=False))
-    indices, distances = nearest(
-        codes.query_codes[chosen], codes.database_codes, SHOWN, code_length=codes.code_length
-    )
-    table = indices.numpy()
-    labels = codes.query_labels[chosen], codes.database_labels[table]
-    if codes.query_labels.ndim == 1:
-        relevant = labels[0][:, None] == labels[1]
-        captions = [_class(codes, int(label), None) for label in labels[0]]
-    else:
-        relevant = (labels[0][:, None].astype(bool) & labels[1].astype(bool)).any(-1)
-        captions = [f"query {index}" for index in chosen]
-    return retrieval_grid(
-        [images("query", int(index)) for index in chosen],
-        [[images("database", int(index)) for index in row] for row in table],
-        relevant,
-        distances=distances.numpy(),
-        query_captions=captions,
-        title="",
-    )

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from retrieval import plots
+from retrieval.codes import make_codes
 from retrieval.diagnostics import Neighbours, bit_report
+from retrieval.figures import draw
 from retrieval.metrics import evaluate
+from retrieval.scored import score_all
 
 
 @pytest.fixture
@@ -59,3 +62,29 @@ def test_bits_and_neighbours(make_case):
     axes = plots.neighbours_figure(found, [5, 500, 50]).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [0.9, 0.2]  # the largest class first
     assert axes.lines[0].get_ydata().tolist() == [0.1, 0.7]
+
+
+@pytest.mark.parametrize("counts", [[500, 60, 20, 5], [500] * 4, [5000, 4999, 3, 1], None])
+def test_nothing_is_cut_off_at_the_edges(make_case, counts):
+    sides = ("query_codes", "database_codes", "query_labels", "database_labels")
+    fields = dict(zip(sides, make_case(queries=20, bits=16), strict=True))
+    codes = make_codes(**fields, train_class_counts=counts)
+    drawn = draw(score_all({"a": codes, "b": codes}, None, (), "expected", 2, None))
+    figures = [drawn.rank_curve, drawn.radius_curve, drawn.precision_at, drawn.recall_at]
+    figures += [drawn.class_size]
+    for each in (drawn.distances, drawn.balance, drawn.correlation, drawn.neighbours):
+        assert set(each) == {"a", "b"}
+        figures += each.values()
+    for figure in figures:
+        shape = plots.pixels(figure).shape
+        assert shape == (374, round(110 * figure.get_figwidth()), 3)
+        box = figure.get_tightbbox()
+        assert min(box.x0, box.y0) >= 0
+        assert box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight()
+
+
+def test_logarithmic_axes_have_plain_numbers(found):
+    axes = plots.class_size_figure({"a": found}, [50_000, 60, 20, 5]).axes[0]
+    axes.figure.canvas.draw()
+    words = {label.get_text() for label in axes.get_xticklabels()} - {""}
+    assert {"10", "100", "1,000", "10,000"} <= words
