@@ -1,8 +1,10 @@
 """Batch normalisation and the activation after it as few kernels, for channels_last images.
 
-In training, PyTorch's own kernels reach about half of a GPU's bandwidth and the activation reads
-and writes everything once more. Here an image batch (B, C, H, W) in channels_last is N = B·H·W rows
-of C values that lie side by side; a program goes through a stripe of rows and a block of channels:
+In training, PyTorch's own kernels reach less than half of a GPU's bandwidth, and the activation
+reads and writes everything once more. Here an image batch (B, C, H, W) in channels_last is
+N = B·H·W rows of C values that lie side by side; a program goes through a stripe of rows and a
+block of channels:
+
 
 - training forward: statistics of each stripe; all stripes combined; normalise and activate.
 - backward: two sums of each stripe; all stripes combined; gradient of the input.
@@ -314,6 +316,7 @@ def _batch_statistics(
     variance = torch.empty_like(running[1])
     _partial_statistics[grid](x, partials, **plan)
     _combine_statistics[combine_grid](partials, mean, variance, *running, momentum, **sizes)
+    torch.autograd.graph.increment_version(running)  # autograd cannot see what a kernel writes
     return mean, variance
 
 
