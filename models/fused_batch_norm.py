@@ -5,7 +5,6 @@ reads and writes everything once more. Here an image batch (B, C, H, W) in chann
 N = B·H·W rows of C values that lie side by side; a program goes through a stripe of rows and a
 block of channels:
 
-
 - training forward: statistics of each stripe; all stripes combined; normalise and activate.
 - backward: two sums of each stripe; all stripes combined; gradient of the input.
 - evaluation: normalise and activate, one kernel.
