@@ -1,6 +1,7 @@
-"""Regenerate the README's tables from logs/records: `python -m benchmarks.readme_tables`.
+"""Regenerate tables of the README and of docs/ from logs/records.
 
-Each table stands between two comments, `<!-- table: NAME -->` and `<!-- end -->`.
+`python -m benchmarks.readme_tables`. Each table stands between two comments,
+`<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import csv
@@ -13,7 +14,10 @@ from utils.atomic_file import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 RECORDS = PROJECT / "logs" / "records"
-README = PROJECT / "README.md"
+PAGES = {
+    PROJECT / "README.md": ["cifar100_lt", "digits_lt"],
+    PROJECT / "docs" / "performance.md": ["speed"],
+}
 
 # Chen et al., "Long-Tail Hashing", SIGIR 2021, Table 2: LTHNet, k = 3, MAP at 64 bits.
 PUBLISHED_LTHNET_64 = {"100": 0.2376, "50": 0.3354, "1": 0.8416}
@@ -73,17 +77,49 @@ def digits_lt() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"cifar100_lt": cifar100_lt, "digits_lt": digits_lt}
+def speed() -> str:
+    """What was measured on one machine in one run, by benchmarks/training.py."""
+    lines = [
+        "| measure | network | batch | step | value | against | ratio | target |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in read_records("speed"):
+        ratio = f"{float(row['ratio']):.3g}" if row["ratio"] else ""
+        against = f"{row['against']}: {float(row['against_value']):,.4g}" if row["against"] else ""
+        gpus = "" if row["gpus"] == "1" else f", {row['gpus']} GPUs"
+        cells = [
+            row["measure"].replace("_", " ") + gpus,
+            row["backbone"],
+            row["batch_size"],
+            row["accelerate"],
+            f"{float(row['value']):,.4g} {row['unit']}",
+            against,
+            ratio,
+            row["target"],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def fill(text: str) -> str:
-    """Put every table of TABLES in its place in the README's text."""
-    for name, make in TABLES.items():
+TABLES: dict[str, Callable[[], str]] = {
+    "cifar100_lt": cifar100_lt,
+    "digits_lt": digits_lt,
+    "speed": speed,
+}
+
+
+def fill(text: str, names: list[str]) -> str:
+    """Put the named tables in their places in a page's text.
+
+    Raises:
+        ValueError: if the page has no place for one.
+    """
+    for name in names:
         start, end = f"<!-- table: {name} -->", "<!-- end -->"
         pattern = re.compile(f"({re.escape(start)}\n).*?({re.escape(end)})", re.DOTALL)
         if not pattern.search(text):
-            raise ValueError(f"README.md has no place '{start}' ... '{end}'")
-        table = make()
+            raise ValueError(f"the page has no place '{start}' ... '{end}'")
+        table = TABLES[name]()
         text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)  # type: ignore[misc]
     return text
 
@@ -94,4 +130,5 @@ def _mean(rows: list[Row], name: str) -> str:
 
 
 if __name__ == "__main__":
-    write_text(README, fill(README.read_text(encoding="utf-8")))
+    for page, names in PAGES.items():
+        write_text(page, fill(page.read_text(encoding="utf-8"), names))

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from data.augment import Augmentation
+from engine.accelerate import to_device
 from engine.build import build_networks
 from engine.checkpoint import load_initial_weights
 from engine.config import RunConfig, write_config
@@ -77,11 +78,10 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     loaded = config if initial_weights else _without_weights(config)
     model = build_networks(loaded, dataset.num_classes)
     load_initial_weights(loaded, model, dataset)
-    memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     return Run(
         config=config,
         dataset=dataset,
-        model=model.to(device, memory_format=memory_format),  # type: ignore[call-overload]
+        model=to_device(model, options.accelerate, device),
         augmentation=make_augmentation(config, model),
         precision=choose_precision(options, device),
         device=device,

@@ -1,11 +1,14 @@
-"""The README shows what the records say."""
+"""The README and the pages of docs/ show what the records say."""
+
+import pytest
 
 from benchmarks import readme_tables
 
 
-def test_the_readmes_tables_are_those_of_the_records():
-    text = readme_tables.README.read_text(encoding="utf-8")
-    assert readme_tables.fill(text) == text
+@pytest.mark.parametrize("page", readme_tables.PAGES, ids=lambda page: page.name)
+def test_a_pages_tables_are_those_of_the_records(page):
+    text = page.read_text(encoding="utf-8")
+    assert readme_tables.fill(text, readme_tables.PAGES[page]) == text
 
 
 def test_a_seed_run_again_counts_once_with_its_last_figures(monkeypatch):
