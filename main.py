@@ -1,6 +1,7 @@
 """The command line: load one config, then train and test it."""
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -103,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.build import check_config_parts
     from engine.config import load_config
 
+    gc.freeze()  # what libraries made stays: collections and the exit need not look through it
     _check_arguments(arguments)
     configs = [load_config(path, arguments.opts) for path in arguments.config]
     for config in configs:  # all of them before the first is run

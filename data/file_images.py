@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from data.content import file_digests
 from data.file_reader import FileReader, RawBatch, collate
 from data.jpeg import decode_jpegs, decoder_error
 from data.packed_crops import resize_crops
-from data.prefetch import prefetch_on_gpu, side_stream
+from data.prefetch import prefetch, prefetch_on_gpu, side_stream
 from data.source import Source
 from data.to_device import upload, with_index
 from utils.errors import UserError
@@ -111,48 +111,69 @@ def _finished(
     """Yield the normalised images (B, 3, S, S) of what workers have read."""
     augmentation = reader.augmentation
     generator = torch.Generator(device).manual_seed(reader.seed)
+    decoded = _decoded_batches(loader, reader.source, device)
+    if device.type == "cuda":  # the next batch is decoded while this one is resized
+        decoded = prefetch(decoded, depth=1)
+    with closing(decoded):
+        for batch in decoded:
+            pixels = _cropped(batch, augmentation, device)
+            if reader.training:
+                pixels = color_jitter(pixels, augmentation.color_jitter, generator)
+            yield normalise(pixels, augmentation)
+
+
+class _Decoded(NamedTuple):
+    """A batch, and the (3, H, W) uint8 pixels of its encoded images, which are there at `ready`."""
+
+    raw: RawBatch
+    images: list[Tensor]
+    ready: torch.cuda.Event | None
+
+
+def _decoded_batches(
+    loader: Iterator[RawBatch | UserError], source: Source, device: torch.device
+) -> Generator[_Decoded, None, None]:
+    """Yield what workers have read, its JPEG files decoded by the device.
+
+    torchvision decodes on a stream that does not wait for ours, so its results must not take
+    memory that ours still reads: they have memory of their own, freed when our stream is done.
+    """
     for raw in loader:
         if isinstance(raw, UserError):
             raise raw
-        pixels = _cropped(raw, reader, device)
-        if reader.training:
-            pixels = color_jitter(pixels, augmentation.color_jitter, generator)
-        yield normalise(pixels, augmentation)
+        if device.type != "cuda":
+            yield _Decoded(raw, _decode(raw, source, device), None)
+            continue
+        stream = side_stream(device, "decoding")
+        with torch.cuda.stream(stream):
+            images = _decode(raw, source, device)
+            ready = stream.record_event()
+        yield _Decoded(raw, images, ready)
 
 
-def _cropped(raw: RawBatch, reader: FileReader, device: torch.device) -> Tensor:
+def _decode(raw: RawBatch, source: Source, device: torch.device) -> list[Tensor]:
+    def read(position: int) -> Any:
+        return source.read(raw.indices[position])
+
+    return decode_jpegs(raw.encoded.split(raw.lengths), device, read) if raw.crops else []
+
+
+def _cropped(batch: _Decoded, augmentation: Augmentation, device: torch.device) -> Tensor:
     """Return (B, 3, S, S) float32 pixels of 0..255."""
+    raw, images, ready = batch
     if not raw.crops:
         return upload(raw.pixels, device).float()
-    size, interpolation = reader.augmentation.image_size, reader.augmentation.interpolation
-    crops = resize_crops(_decoded(raw, reader.source, device), raw.crops, size, interpolation)
+    if ready is not None:
+        stream = torch.cuda.current_stream(device)
+        stream.wait_event(ready)
+        for image in images:
+            image.record_stream(stream)
+    crops = resize_crops(images, raw.crops, augmentation.image_size, augmentation.interpolation)
     if not len(raw.pixels):
         return crops
     pixels = torch.empty((len(raw.pixels) + len(crops), *crops.shape[1:]), device=device)
     pixels.index_copy_(0, upload(raw.pixel_rows, device), upload(raw.pixels, device).float())
     return pixels.index_copy_(0, upload(raw.encoded_rows, device), crops)
-
-
-def _decoded(raw: RawBatch, source: Source, device: torch.device) -> list[Tensor]:
-    """Return (3, H, W) uint8 pixels of the encoded images.
-
-    torchvision decodes on a stream that does not wait for ours, so its results must not take
-    memory that ours still reads: they have memory of their own, freed when our stream is done.
-    """
-    files = raw.encoded.split(raw.lengths)
-
-    def read(position: int) -> Any:
-        return source.read(raw.indices[position])
-
-    if device.type != "cuda":
-        return decode_jpegs(files, device, read)
-    current, apart = torch.cuda.current_stream(device), side_stream(device, "decoding")
-    with torch.cuda.stream(apart):
-        images = decode_jpegs(files, device, read)
-    current.wait_stream(apart)
-    for image in images:
-        image.record_stream(current)
-    return images
 
 
 def _numbered(index_batches: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:

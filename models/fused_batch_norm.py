@@ -36,6 +36,7 @@ DEVICE = "cuda"
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 TILE = 4096  # values that a program holds at a time
 WARPS = 8
+STAGES = 3  # loads of a loop that are on their way at a time
 REDUCE_PROGRAMS = 528  # of a kernel that sums: 4 for each multiprocessor of an H200
 MAP_PROGRAMS = 2112  # of a kernel that writes as much as it reads
 BLOCK_STRIPES = 256  # stripes that are combined at a time,
@@ -287,6 +288,7 @@ def _plan(x: Tensor, programs: int) -> tuple[tuple[int], dict[str, Any]]:
         "vector": vector,
         "block_rows": block_rows,
         "block_channels": block_channels,
+        "stages": STAGES,
         "num_warps": WARPS,
     }
     return (blocks * triton.cdiv(rows, stripe_rows),), sizes
@@ -372,6 +374,7 @@ def _partial_statistics(  # type: ignore[no-untyped-def]
     vector: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
+    stages: tl.constexpr,
 ):
     """Mean and sum of squared deviations of each stripe, into partials (stripes, 2, C).
 
@@ -385,7 +388,7 @@ def _partial_statistics(  # type: ignore[no-untyped-def]
     shift = tl.load(x + first * channels + column, mask=used, other=0.0).to(tl.float32)
     total = tl.zeros([block_rows, block_channels], dtype=tl.float32)
     squares = tl.zeros([block_rows, block_channels], dtype=tl.float32)
-    for step in range(0, stripe_rows, block_rows):
+    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
         row = first + step
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -470,6 +473,7 @@ def _transform(  # type: ignore[no-untyped-def]
     activation: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
+    stages: tl.constexpr,
 ):
     """z = activation((x - mean) / sqrt(variance + eps) * weight + bias)."""
     channels = groups * vector
@@ -481,7 +485,7 @@ def _transform(  # type: ignore[no-untyped-def]
     scale = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
     scale *= tl.load(weight + column, mask=used, other=0.0)
     shift = tl.load(bias + column, mask=used, other=0.0)
-    for step in range(0, stripe_rows, block_rows):
+    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
         row = first + step
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -510,6 +514,7 @@ def _partial_gradients(  # type: ignore[no-untyped-def]
     activation: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
+    stages: tl.constexpr,
 ):
     """Σ dz and Σ dz (x - mean) of each stripe, into partials (stripes, 2, C)."""
     channels = groups * vector
@@ -523,7 +528,7 @@ def _partial_gradients(  # type: ignore[no-untyped-def]
     shift = tl.load(bias + column, mask=used, other=0.0)
     total = tl.zeros([block_rows, block_channels], dtype=tl.float32)
     products = tl.zeros([block_rows, block_channels], dtype=tl.float32)
-    for step in range(0, stripe_rows, block_rows):
+    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
         row = first + step
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -589,6 +594,7 @@ def _input_gradient(  # type: ignore[no-untyped-def]
     frozen: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
+    stages: tl.constexpr,
 ):
     """dx = weight · rstd · (dz − Σ dz / N − x̂ Σ dz x̂ / N); with frozen statistics no sums."""
     channels = groups * vector
@@ -604,7 +610,7 @@ def _input_gradient(  # type: ignore[no-untyped-def]
         number = rows.to(tl.float32)
         mean_dz = tl.load(dbias + column, mask=used, other=0.0) / number
         slope = tl.load(dweight + column, mask=used, other=0.0) * rstd / number
-    for step in range(0, stripe_rows, block_rows):
+    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
         row = first + step
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)

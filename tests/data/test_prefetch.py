@@ -61,6 +61,20 @@ def test_items_are_made_ahead_but_no_more_than_the_depth():
     items.close()
 
 
+def test_an_early_stop_ends_both_of_two_threads_in_a_row():
+    counted = Counted()
+
+    def doubled(items):
+        for item in items:
+            yield 2 * item
+
+    items = prefetch(doubled(prefetch(counted())))
+    assert [next(items), next(items)] == [0, 2]
+    assert len(threads()) == 2
+    items.close()
+    wait_until(lambda: not threads() and counted.closed)
+
+
 def test_an_early_stop_ends_the_thread_and_closes_the_items():
     counted = Counted()
     items = prefetch(counted())
