@@ -1,7 +1,6 @@
 """The command line: load one config, then train and test it."""
 
 import argparse
-import gc
 import os
 import sys
 import traceback
@@ -104,7 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.build import check_config_parts
     from engine.config import load_config
 
-    gc.freeze()  # what libraries made stays: collections and the exit need not look through it
     _check_arguments(arguments)
     configs = [load_config(path, arguments.opts) for path in arguments.config]
     for config in configs:  # all of them before the first is run
