@@ -3,8 +3,13 @@
 Rates are images a second of all processes together.
 """
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
@@ -14,6 +19,7 @@ from benchmarks.resident_images import create_source
 from benchmarks.setups import META, QUERIES, TrainingRun, files, make_config, resident
 from benchmarks.timing import best_time, copy_bandwidth, wait
 from data import image_folder
+from engine.dataset import DATA_ROOT_VARIABLE
 from engine.encode import encode
 from engine.evaluate import RADIUS, make_run_codes
 from engine.memory import refresh_memory
@@ -22,6 +28,7 @@ from engine.run import Run, open_run
 from retrieval.codes import Codes
 from retrieval.hamming import pair_up
 from retrieval.scored import score_all
+from utils.def_file import PROJECT
 
 RATE = "images/s"
 LOADER = "DataLoader, Pillow, float32, eager"
@@ -178,7 +185,21 @@ def streaming(bench: Bench, backbone: str) -> Figures:
     yield Figure("streaming_conventional", rate, RATE, *common, LOADER, usual)
 
 
-ONCE: dict[str, Callable[[Bench], Figures]] = {"ceiling": ceiling}
+def whole_run(bench: Bench) -> Figures:
+    """`python main.py` on the configs of --run, from its start to its exit."""
+    configs = [str(Path(config).resolve()) for config in bench.options.run]
+    variables = os.environ | {DATA_ROOT_VARIABLE: str(Path(bench.options.data_root).resolve())}
+    with tempfile.TemporaryDirectory() as folder:  # where the runs' relative folders go
+        command = [sys.executable, str(PROJECT / "main.py"), "--config", *configs]
+        started = time.perf_counter()
+        subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True)
+        seconds = time.perf_counter() - started
+    names = " + ".join(Path(config).stem for config in configs)
+    yield Figure("whole_run", seconds, "s", names, target="<= 120")
+
+
+ONCE: dict[str, Callable[[Bench], Figures]] = {"ceiling": ceiling, "whole_run": whole_run}
+ASKED = ("whole_run",)  # measured only if asked for: minutes on a GPU, hours on a CPU
 EACH: dict[str, Callable[[Bench, str], Figures]] = {
     "bare_step": bare_step,
     "epoch": epoch,

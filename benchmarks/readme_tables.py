@@ -85,14 +85,14 @@ def speed() -> str:
     ]
     for row in read_records("speed"):
         ratio = f"{float(row['ratio']):.3g}" if row["ratio"] else ""
-        against = f"{row['against']}: {float(row['against_value']):,.4g}" if row["against"] else ""
+        against = f"{row['against']}: {_figure(row['against_value'])}" if row["against"] else ""
         gpus = "" if row["gpus"] == "1" else f", {row['gpus']} GPUs"
         cells = [
             row["measure"].replace("_", " ") + gpus,
             row["backbone"],
             row["batch_size"],
             row["accelerate"],
-            f"{float(row['value']):,.4g} {row['unit']}",
+            f"{_figure(row['value'])} {row['unit']}",
             against,
             ratio,
             row["target"],
@@ -122,6 +122,11 @@ def fill(text: str, names: list[str]) -> str:
         table = TABLES[name]()
         text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)  # type: ignore[misc]
     return text
+
+
+def _figure(text: str) -> str:
+    value = float(text)
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _mean(rows: list[Row], name: str) -> str:

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from benchmarks.bench import Bench, Figure
-from benchmarks.measures import BY_SEVERAL, EACH, ONCE
+from benchmarks.measures import ASKED, BY_SEVERAL, EACH, ONCE
 from benchmarks.resident_images import create_source
 from benchmarks.rows import append_row
-from benchmarks.setups import QUERIES, make_config, resident
+from benchmarks.setups import DIRECT, META, QUERIES, make_config, resident
 from engine.dataset import DATA_ROOT_VARIABLE, MAX_AUTO_WORKERS
 from engine.model import choose_device
 from utils.cores import available_cores
@@ -81,6 +81,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--loop_steps", type=int, default=60, help="of the loops to compare with")
     add("--repeats", type=int, default=3, help="timings, of which the best counts")
     add("--data_root", default=os.environ.get(DATA_ROOT_VARIABLE, "data"))
+    add(
+        "--run",
+        nargs="+",
+        default=[f"config/Cifar100_LT/{s}.py" for s in (DIRECT, META)],
+        metavar="CONFIG",
+        help="configs of `whole_run`",
+    )
     add("--record", type=Path, help="CSV file to add rows to")
     return parser.parse_args(arguments)  # fmt: skip
 
@@ -88,7 +95,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _check(options: argparse.Namespace) -> None:
     several = started_world_size() > 1
     if options.only is None:
-        options.only = list(BY_SEVERAL) if several else [*ONCE, *EACH]
+        measures = BY_SEVERAL if several else [*ONCE, *EACH]
+        options.only = [name for name in measures if name not in ASKED]
     alone = [name for name in options.only if name not in BY_SEVERAL]
     if several and alone:
         raise UserError(f"--only {' '.join(alone)}: measured by one process; leave out torchrun")

@@ -224,14 +224,18 @@ def describe_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any
 
 
 def check_first_batch(run: Run, training: Training) -> None:
-    """Send two images through networks and losses, to find what does not fit before training.
+    """Send a batch through networks and losses, to find what does not fit before training.
+
+    On a GPU it has the size of training's batches, whose kernels are then chosen once; else two.
 
     Raises:
         UserError: with the first line of what went wrong.
     """
     run.model.eval()
     dataset = replace(run.dataset, num_workers=0)
-    images, labels = next(dataset.batches([dataset.split.train[:2]], run.augmentation))
+    size = run.config.training_opt.batch_size // distributed.world_size()
+    first = dataset.split.train[: max(2, size) if run.device.type == "cuda" else 2]
+    images, labels = next(dataset.batches([first], run.augmentation))
     try:
         with torch.no_grad():
             training.objective(images, labels)

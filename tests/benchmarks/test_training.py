@@ -40,7 +40,8 @@ def recorded(tmp_path_factory):
 def test_every_measure_of_a_cpu_has_a_row(recorded):
     extra = {"matrix_rate", "copy_bandwidth", "flops_share", "evaluation_seconds"}
     extra |= {"streaming_first_batch", "streaming_conventional"}
-    without_rows = {"ceiling", "peak_memory"}  # the first has rows of other names
+    # The first has rows of other names, the last is measured only if asked for.
+    without_rows = {"ceiling", "peak_memory", *measures.ASKED}
     expected = (measures.ONCE.keys() | measures.EACH.keys()) - without_rows | extra
     assert {row["measure"] for row in recorded} == expected
 
@@ -97,3 +98,12 @@ def test_several_processes_refuse_what_one_measures(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run("--only", "epoch", "evaluation", data_root=tmp_path) == 2
     assert "--only evaluation" in capsys.readouterr().err
+
+
+def test_a_whole_run_is_timed_from_start_to_exit(tmp_path, capsys):
+    record = tmp_path / "speed.csv"
+    arguments = ["--only", "whole_run", "--run", "config/Digits_LT/pca_sign.py"]
+    assert training.main([*arguments, "--device", "cpu", "--record", str(record)]) == 0
+    (row,) = csv.DictReader(record.open())
+    assert (row["measure"], row["backbone"], row["unit"]) == ("whole_run", "pca_sign", "s")
+    assert float(row["value"]) > 0
