@@ -26,7 +26,7 @@ logger = logging.getLogger("long_tail_hashing")
 
 AUTO_CACHE_LIMIT = 96  # pixels; above it a whole dataset may not fit the device
 _CHUNK = 512  # images uploaded at a time
-_AT_ONCE = 256  # images augmented at a time: of fewer, the launches of kernels take longer
+_AT_ONCE = 256  # images augmented at a time on a GPU: of fewer, launching kernels takes longer
 
 
 class ArrayImages:
@@ -85,7 +85,7 @@ class ArrayImages:
         generator = torch.Generator(pixels.device).manual_seed(seed)
         indices = upload(np.concatenate(index_batches), pixels.device)
         parts = indices.split([len(batch) for batch in index_batches])
-        for group in _groups(parts, _AT_ONCE):
+        for group in _groups(parts, _AT_ONCE if pixels.is_cuda else 1):
             batch = pixels[torch.cat(group)]
             if training:
                 images = train_batch(batch, augmentation, generator)
