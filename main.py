@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
@@ -107,18 +108,22 @@ def run(arguments: argparse.Namespace) -> int:
     configs = [load_config(path, arguments.opts) for path in arguments.config]
     for config in configs:  # all of them before the first is run
         check_config_parts(config)
-    folders = {config.training_opt.log_dir for config in configs}
+    folders = {Path(config.training_opt.log_dir).resolve() for config in configs}
     if len(folders) < len(configs):
-        raise UserError(f"several configs have the log_dir {' '.join(folders)}; run them apart")
-    good = True
-    for config in configs:
-        if _needs_one_process(arguments):
-            good = inspect(arguments, config) and good
-        elif (count := launch.processes_to_start(config)) > 1:
-            launch.run_processes(count, train_or_test, arguments, config.path)
+        raise UserError(f"several configs have one log_dir ({min(folders)}); run them apart")
+    if _needs_one_process(arguments):
+        found = [inspect(arguments, config) for config in configs]
+        return 0 if all(found) else 2
+    counts = {launch.processes_to_start(config) for config in configs}
+    # Together where they can be: processes start, and kernels are chosen, once.
+    groups = [arguments.config] if len(counts) == 1 else [[path] for path in arguments.config]
+    for group, config in zip(groups, configs, strict=False):
+        count = launch.processes_to_start(config)
+        if count > 1:
+            launch.run_processes(count, train_or_test, arguments, group)
         else:
-            train_or_test(arguments, config.path)
-    return 0 if good else 2
+            train_or_test(arguments, group)
+    return 0
 
 
 def inspect(arguments: argparse.Namespace, config: "RunConfig") -> bool:
@@ -136,28 +141,29 @@ def inspect(arguments: argparse.Namespace, config: "RunConfig") -> bool:
     return True
 
 
-def train_or_test(arguments: argparse.Namespace, path: str) -> None:
-    """What each process of a run does with a config file."""
+def train_or_test(arguments: argparse.Namespace, paths: list[str]) -> None:
+    """What each process of a run does with config files, one after another."""
     from engine import experiment
     from engine.config import load_config
     from engine.model import choose_device
     from utils.distributed import joined, started_world_size
     from utils.log import start_logging
 
-    config = load_config(path, arguments.opts)
-    if config.engine == "shallow" and started_world_size() > 1:
+    configs = [load_config(path, arguments.opts) for path in paths]
+    if started_world_size() > 1 and any(config.engine == "shallow" for config in configs):
         raise UserError("a shallow method uses one process: run python main.py")
-    with joined(choose_device(config.training_opt)):
+    with joined(choose_device(configs[0].training_opt)):
         start_logging()
-        if arguments.test or arguments.test_open:
-            experiment.test_only(
-                config,
-                checkpoint=arguments.checkpoint,
-                open_set=arguments.test_open,
-                record=arguments.record,
-            )
-        else:
-            experiment.train_and_test(config, resume=arguments.resume, record=arguments.record)
+        for config in configs:
+            if arguments.test or arguments.test_open:
+                experiment.test_only(
+                    config,
+                    checkpoint=arguments.checkpoint,
+                    open_set=arguments.test_open,
+                    record=arguments.record,
+                )
+            else:
+                experiment.train_and_test(config, resume=arguments.resume, record=arguments.record)
 
 
 def _needs_one_process(arguments: argparse.Namespace) -> bool:
@@ -170,8 +176,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             "--checkpoint is what --test loads; to train from weights, "
             "set networks.NAME.weights with --opts"
         )
-    if arguments.checkpoint and len(arguments.config) > 1:
-        raise UserError("--checkpoint is of one config; test several one at a time")
+    if (arguments.checkpoint or arguments.resume) and len(arguments.config) > 1:
+        raise UserError("--checkpoint and --resume are of one config; give them one at a time")
     if arguments.record and _needs_one_process(arguments):
         raise UserError("--record needs final figures; --check_data, --smoke, --profile have none")
     if _needs_one_process(arguments) and os.environ.get("WORLD_SIZE", "1") != "1":

@@ -192,8 +192,10 @@ def whole_run(bench: Bench) -> Figures:
     with tempfile.TemporaryDirectory() as folder:  # where the runs' relative folders go
         command = [sys.executable, str(PROJECT / "main.py"), "--config", *configs]
         started = time.perf_counter()
-        subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True)
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
         seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"main.py ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     names = " + ".join(Path(config).stem for config in configs)
     yield Figure("whole_run", seconds, "s", names, target="<= 120")
 

@@ -107,6 +107,8 @@ def _workers(count: int) -> Iterator[list[Worker]]:
             worker.kill()
         for worker in workers:
             worker.wait()
+            if worker.stdout is not None:
+                worker.stdout.close()
 
 
 def _send(worker: Worker, size: int, blocks: list[Sequence[str]]) -> None:
@@ -126,8 +128,9 @@ def _receive(worker: Worker, rows: np.ndarray) -> bool:
 
 def serve() -> None:
     """Work for `decode_files`: read size and paths from stdin, write rows of pixels to stdout."""
-    for number in (signal.SIGINT, signal.SIGPIPE):  # ends without a word when the caller does
-        signal.signal(number, signal.SIG_DFL)
+    for name in ("SIGINT", "SIGPIPE"):  # ends without a word when the caller does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     size, blocks = json.load(sys.stdin)
     for paths in blocks:
         try:

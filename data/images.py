@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -179,10 +180,29 @@ def _cached_array(source: Source, size: int) -> np.ndarray:
         return array
     with atomic_path(target / name) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(Path(temporary))
         _decode_into(array, source)
         array.flush()
         del array
     return np.load(target / name, mmap_mode="r")
+
+
+def _reserve(path: Path) -> None:
+    """Take a mapped file's space now: a disk that fills up under a map ends the process.
+
+    Raises:
+        UserError: if there is too little.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise UserError(
+                f"the cache of decoded images in {path.parent} cannot have its "
+                f"{path.stat().st_size / 1e6:,.0f} MB ({error.strerror}); free space there"
+            ) from error
 
 
 def _files_key(source: Source) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
 from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
+from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 import torch
@@ -40,7 +40,8 @@ def prefetch(items: Generator[T, Any, Any], depth: int = _DEPTH) -> Generator[T,
     def stop() -> None:
         stopped.set()
         room.release()
-        thread.join()
+        if thread is not current_thread():  # on which the last reference may be dropped
+            thread.join()
 
     atexit.register(stop)  # a daemon thread alone would be cut off amid the device's work
     thread.start()

@@ -4,15 +4,15 @@ import numpy as np
 
 
 def uniform_batches(
-    indices: np.ndarray, batch_size: int, seed: int, epoch: int
+    indices: np.ndarray, batch_size: int, seed: int, epoch: int, least: int = 2
 ) -> list[np.ndarray]:
     """Return the indices once each, shuffled by (seed, epoch) and cut into batches.
 
-    A last batch of a single image, which batch statistics cannot use, joins the one before it.
+    A last batch of fewer than `least` images, too few for batch statistics, joins the one before.
     """
     rng = np.random.default_rng([seed, epoch])
     batches = evaluation_batches(rng.permutation(indices), batch_size)
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) < least:
         batches[-2:] = [np.concatenate(batches[-2:])]
     return batches
 

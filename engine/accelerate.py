@@ -137,6 +137,11 @@ class CapturedBackward:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
         torch.cuda.set_rng_state(random_state, images.device)
+        if [id(each) for each in self.plain.network.buffers()] != [id(each) for each in buffers]:
+            raise UserError(
+                "a network or loss replaces a buffer in its forward pass, which a captured step "
+                "cannot follow; change it in place (copy_), or set training_opt.accelerate='none'"
+            )
 
     def _try_capture(self, images: Tensor, labels: Tensor) -> None:
         try:
@@ -169,7 +174,7 @@ class CapturedBackward:
 def _parallel(network: nn.Module) -> nn.Module:
     """The network with its gradients averaged over all processes, if there are several.
 
-    Batch statistics stay each process's own, as is usual; `distributed.average_buffers` unites
+    Batch statistics stay each process's own, as is usual; `distributed.average_statistics` unites
     them before they are used.
     """
     if distributed.world_size() == 1:

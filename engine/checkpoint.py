@@ -13,12 +13,24 @@ from utils.errors import UserError
 
 BEST = "final_model_checkpoint.pth"
 LAST = "last_checkpoint.pth"
+# What a resumed run may change: places, and how fast it goes.
+EXEMPT = ("data_root", "log_dir", "device", "num_workers", "weights", "accelerate", "decode")
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
-    """Write plain values and tensors, whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(values, temporary)
+    """Write plain values and tensors, whole or not at all.
+
+    Raises:
+        UserError: if the disk is full or the folder cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(values, temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"checkpoint {path} cannot be written ({reason}); free space there, then --resume"
+        ) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -113,7 +125,7 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
 def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str | Path) -> None:
     """Refuse to go on with other options than those a checkpoint was trained with.
 
-    Places, devices and numbers of workers may differ.
+    What EXEMPT names may differ.
 
     Raises:
         UserError: naming the keys that differ.
@@ -122,9 +134,7 @@ def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str |
     differing = sorted(
         key
         for key in before.keys() | now.keys()
-        if before.get(key) != now.get(key)
-        and key.rpartition(".")[2]
-        not in ("data_root", "log_dir", "device", "num_workers", "weights")
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in EXEMPT
     )
     if differing:
         shown = ", ".join(f"{k} (was {before.get(k)}, is {now.get(k)})" for k in differing[:5])

@@ -17,6 +17,7 @@ from engine.config import RunConfig
 from utils.distributed import started_world_size
 from utils.errors import UserError
 
+LONGEST = 20_000  # characters of an error: more would not fit the pipe to the first process
 GRACE = 10.0  # seconds that processes have to end after another has failed
 Failure = tuple[bool, str]  # whether it is the user's mistake, and what to print
 
@@ -26,7 +27,7 @@ def processes_to_start(config: RunConfig) -> int:
 
     1 where this process is already one of several (torchrun's).
     """
-    if started_world_size() > 1 or config.training_opt.device == "cpu":
+    if "RANK" in os.environ or started_world_size() > 1 or config.training_opt.device == "cpu":
         return 1
     return max(1, torch.cuda.device_count()) if config.engine == "minibatch" else 1
 
@@ -45,14 +46,15 @@ def run_processes(count: int, work: Callable[..., None], *arguments: Any) -> Non
     fixed = (work, arguments, count, _free_port(), failures)
     processes = multiprocessing.start_processes(_enter, fixed, count, join=False)
     assert processes is not None
+    before = signal.signal(signal.SIGTERM, _exit)  # which passes through `finally` below
     try:
         while not processes.join(grace_period=GRACE):
             pass
     except ProcessExitedException:
         raise _first_failure(failures, processes) from None
-    except KeyboardInterrupt:
+    finally:
+        signal.signal(signal.SIGTERM, before)
         _stop(processes)
-        raise
 
 
 def _enter(
@@ -64,6 +66,8 @@ def _enter(
     failures: "SimpleQueue[tuple[int, Failure]]",
 ) -> None:
     """What each process runs: `work`, with torchrun's variables in its environment."""
+    for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
+        del os.environ[name]  # of a torchrun above, whose store is not ours
     os.environ |= {
         "RANK": str(number),
         "LOCAL_RANK": str(number),
@@ -75,9 +79,9 @@ def _enter(
     try:
         work(*arguments)
     except UserError as error:
-        failures.put((number, (True, str(error))))
+        failures.put((number, (True, str(error)[:LONGEST])))
     except Exception:
-        failures.put((number, (False, traceback.format_exc())))
+        failures.put((number, (False, traceback.format_exc()[-LONGEST:])))
     else:
         return
     sys.stdout.flush()
@@ -89,12 +93,16 @@ def _first_failure(
     failures: "SimpleQueue[tuple[int, Failure]]", processes: ProcessContext
 ) -> Exception:
     """What went wrong first; a process that was killed cannot say so, and others then fail too."""
-    for number, process in enumerate(processes.processes):
-        if process.exitcode not in (0, 1, -signal.SIGTERM) or failures.empty():
-            return RuntimeError(
-                f"process {number} of the run ended with exit status {process.exitcode} "
-                f"({_signal_name(process.exitcode)}); the others were stopped"
-            )
+    codes = [process.exitcode for process in processes.processes]
+    killed = [number for number, code in enumerate(codes) if code not in (0, 1, -signal.SIGTERM)]
+    if failures.empty() and not killed:  # ended by someone's SIGTERM
+        killed = [number for number, code in enumerate(codes) if code != 0]
+    if killed:
+        number = killed[0]
+        return RuntimeError(
+            f"process {number} of the run ended with exit status {codes[number]} "
+            f"({_signal_name(codes[number])}); the others were stopped"
+        )
     number, (users, text) = failures.get()
     return UserError(text) if users else RuntimeError(f"process {number} failed:\n{text}")
 
@@ -111,6 +119,11 @@ def _stop(processes: ProcessContext) -> None:
         process.terminate()
     for process in processes.processes:
         process.join(GRACE)
+        process.kill()
+
+
+def _exit(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _free_port() -> int:

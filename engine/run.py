@@ -72,6 +72,9 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     device = choose_device(options)
     seed_everything(options.seed)
     torch.set_float32_matmul_precision("high")
+    if device.type == "cuda":  # memory is counted, and freed, anew for each of several configs
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     use_available_cores()
     with main_first():  # which decodes images into the cache that the others read
         dataset = open_dataset(config, device)

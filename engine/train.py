@@ -37,6 +37,7 @@ from utils.environment import peak_gpu_memory
 from utils.errors import UserError
 from utils.seed import epoch_seed
 
+LEAST_IMAGES = 2  # of a process in a step: batch statistics need them
 logger = logging.getLogger("long_tail_hashing")
 
 
@@ -87,13 +88,23 @@ def train(run: Run, training: Training, resume: bool = False) -> None:
 
 
 def build_training(run: Run) -> Training:
-    """Losses, optimizer and scheduler of a run's config."""
+    """Losses, optimizer and scheduler of a run's config.
+
+    Raises:
+        UserError: if they cannot be built, or the batches are too small for the processes.
+    """
+    least, size = LEAST_IMAGES * distributed.world_size(), run.config.training_opt.batch_size
+    if distributed.world_size() > 1 and size < least:
+        raise UserError(
+            f"training_opt.batch_size is {size}, expected at least {least}, {LEAST_IMAGES} for "
+            "each process, whose batch statistics need them; raise it or use fewer processes"
+        )
     split = run.dataset.split
     counts = torch.as_tensor(split.class_counts)
     criterions = build_criterions(run.config, run.dataset.num_classes, counts, run.device)
     objective = Objective(run.model, criterions, run.precision)
-    backward = make_backward(objective, run.config.training_opt.accelerate, run.device)
     optimizer = build_optimizer(run.config, run.model, criterions)
+    backward = make_backward(objective, run.config.training_opt.accelerate, run.device)
     steps = len(_index_batches(run, epoch=0))
     scheduler = build_scheduler(run.config.training_opt, optimizer, steps)
     return Training(criterions, objective, backward, optimizer, scheduler)
@@ -114,7 +125,7 @@ def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0) + loss.detach()
         steps += 1
-    distributed.average_buffers(training.objective)
+    distributed.average_statistics(training.objective)
     steps *= distributed.world_size()
     totals = {name: distributed.sum_over_processes(value) for name, value in sums.items()}
     means = {name: float(total) / steps for name, total in totals.items()}
@@ -231,7 +242,7 @@ def check_first_batch(run: Run, training: Training) -> None:
     Raises:
         UserError: with the first line of what went wrong.
     """
-    run.model.eval()
+    training.objective.eval()  # losses too: the check must leave no trace in them
     dataset = replace(run.dataset, num_workers=0)
     size = run.config.training_opt.batch_size // distributed.world_size()
     first = dataset.split.train[: max(2, size) if run.device.type == "cuda" else 2]
@@ -239,6 +250,7 @@ def check_first_batch(run: Run, training: Training) -> None:
     try:
         with torch.no_grad():
             training.objective(images, labels)
+        training.objective.train()
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
             TypeError, ValueError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or "no reason given"
@@ -271,7 +283,8 @@ def _index_batches(run: Run, epoch: int) -> list[NDArray[np.int64]]:
         return class_aware_batches(
             dataset.split.train, membership, options.batch_size, options.seed, epoch
         )
-    return uniform_batches(dataset.split.train, options.batch_size, options.seed, epoch)
+    least = LEAST_IMAGES * distributed.world_size()
+    return uniform_batches(dataset.split.train, options.batch_size, options.seed, epoch, least)
 
 
 def _bar(epochs: int, done: int) -> tqdm:

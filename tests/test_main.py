@@ -147,8 +147,9 @@ def test_a_leak_may_be_turned_into_a_warning(tmp_path, capfd):
         (["--config", DIGITS, "--checkpoint", "x.pth"], "--checkpoint is what --test loads"),
         (["--config", DIGITS, "--smoke", "--record", "x.csv"], "--record needs final figures"),
         (["--config", "config/Digits_LT/pca_sign.py", "--resume"], "nothing to resume"),
-        (["--config", DIGITS, DIGITS], "several configs have the log_dir"),
-        (["--config", DIGITS, STAGE_2, "--test", "--checkpoint", "x.pth"], "of one config"),
+        (["--config", DIGITS, DIGITS], "several configs have one log_dir"),
+        (["--config", DIGITS, STAGE_2, "--resume"], "are of one config"),
+        (["--config", DIGITS, STAGE_2, "--test", "--checkpoint", "x.pth"], "are of one config"),
     ],
 )
 def test_wrong_usage_is_status_2_in_one_line(arguments, word):
@@ -189,6 +190,30 @@ def test_torchruns_processes_make_one_run(tmp_path):
     log = (tmp_path / "run" / "log.txt").read_text()
     assert log.count("epoch 1: validation") == 1
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["map"] > 0
+
+
+def test_torchruns_processes_run_several_configs(tmp_path):
+    _folder(tmp_path)
+    second = tmp_path / "second.py"
+    text = Path(DIGITS).read_text()
+    second.write_text(text.replace("stage_1", "second"))
+    opts = ["training_opt.device=cpu", f"training_opt.log_dir={tmp_path}/{{method}}"]
+    second.write_text(second.read_text().replace('"method": "direct"', '"method": "again"'))
+    arguments = _arguments(tmp_path, opts=opts)
+    arguments.insert(2, str(second))
+    done = _torchrun(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / name / "metrics.json").exists() for name in ("direct", "again"))
+
+
+def test_a_cluster_without_its_variables_is_told_which(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        main(_arguments(tmp_path, opts=["training_opt.device=cpu"]))
+    assert "RANK, MASTER_ADDR, MASTER_PORT is not set" in capsys.readouterr().err
 
 
 def test_a_mistake_ends_all_of_torchruns_processes_and_leaves_no_run(tmp_path):

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from utils.errors import UserError
+
 TIMEOUT = timedelta(minutes=60)  # rank 0 may decode a whole data set before the others go on
 
 
@@ -54,6 +56,12 @@ def joined(device: torch.device) -> Iterator[None]:
     if started_world_size() == 1:
         yield
         return
+    absent = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if absent:
+        raise UserError(
+            f"WORLD_SIZE is {started_world_size()}, but {', '.join(absent)} is not set; "
+            "start the processes with torchrun, or unset WORLD_SIZE"
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
@@ -114,14 +122,16 @@ def send_from_main(value: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def average_buffers(module: nn.Module) -> None:
-    """Replace float buffers, such as running batch statistics, by their mean over processes."""
+def average_statistics(module: nn.Module) -> None:
+    """Replace the batch statistics that training changes by their mean over processes."""
     if world_size() == 1:
         return
-    for buffer in module.buffers():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer /= world_size()
+    for each in module.modules():
+        if each.training and isinstance(each, nn.modules.batchnorm._BatchNorm):
+            for statistics in (each.running_mean, each.running_var):
+                if statistics is not None:
+                    dist.all_reduce(statistics)
+                    statistics /= world_size()
 
 
 def share_of_batches(batches: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:

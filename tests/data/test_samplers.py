@@ -67,3 +67,10 @@ def test_class_aware_takes_multi_label_images_through_any_label():
 def test_evaluation_batches_keep_the_order():
     batches = evaluation_batches(np.array([5, 3, 9, 1, 2]), 2)
     assert [batch.tolist() for batch in batches] == [[5, 3], [9, 1], [2]]
+
+
+def test_a_last_batch_too_small_for_several_processes_joins_the_one_before():
+    batches = uniform_batches(np.arange(28), 13, seed=0, epoch=0, least=4)
+    assert [len(batch) for batch in batches] == [13, 15]
+    assert sorted(np.concatenate(batches)) == list(range(28))
+    assert [len(b) for b in uniform_batches(np.arange(3), 13, seed=0, epoch=0, least=4)] == [3]

@@ -33,6 +33,18 @@ class CentreLoss(nn.Module):
         return (codes - self.centres[labels]).square().mean()
 
 
+class ReplacingLoss(nn.Module):
+    """A loss that puts a new tensor in a buffer's place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, codes):
+        self.mean = 0.9 * self.mean + 0.1 * codes.detach().mean()
+        return (codes - self.mean).square().mean()
+
+
 class ReadingLoss(nn.Module):
     """A loss that reads a value back from the GPU."""
 
@@ -176,6 +188,15 @@ def test_what_cannot_be_captured_is_refused_or_runs_plainly(strict, caplog, monk
         found, expected = backward(images, labels), PlainBackward(plain)(images, labels)
         torch.testing.assert_close(found, expected)
     assert not backward.possible
+
+
+@needs_gpu
+def test_a_buffer_that_is_replaced_is_refused():
+    losses = {"replacing": Criterion(ReplacingLoss(), 1.0, ["codes"])}
+    objective = _objective(GPU, losses=losses)
+    objective.model[1].classifier.requires_grad_(False)
+    with pytest.raises(UserError, match="replaces a buffer"):
+        make_backward(objective, "graph", GPU)(*_batch(device=GPU))
 
 
 @needs_gpu

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_config import make_config
 
-from engine.checkpoint import BEST, load_checkpoint, load_network
+from engine.checkpoint import BEST, load_checkpoint, load_network, save_checkpoint
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.run import open_run
@@ -123,3 +123,17 @@ def test_the_checkpoint_says_what_it_was_trained_on(trained):
     assert checkpoint["split_digest"] == run.dataset.digest
     assert checkpoint["class_counts"] == run.dataset.split.class_counts.tolist()
     assert checkpoint["config"]["training_opt"]["code_length"] == 8
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, {"epoch": 1})
+
+    def fail(values, file):
+        raise RuntimeError("[enforce fail at inline_container.cc:671]\nunexpected pos")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(UserError, match=r"last\.pth cannot be written .* free space there"):
+        save_checkpoint(path, {"epoch": 2})
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["last.pth"]

@@ -20,7 +20,11 @@ def _fail(how):
                 raise UserError("image x.jpg cannot be read")
             if how == "bug":
                 raise ZeroDivisionError("a bug")
+            if how == "long":
+                raise RuntimeError("x" * 100_000 + "the end")
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "kill one of the busy":
+            time.sleep(3600)
         distributed.wait()  # rank 0 would wait here for an hour
 
 
@@ -29,7 +33,9 @@ def _fail(how):
     [
         ("user", UserError, "^image x.jpg cannot be read$"),
         ("bug", RuntimeError, r"process 1 failed:\nTraceback(.|\n)*ZeroDivisionError: a bug"),
+        ("long", RuntimeError, "xxx\nthe end|xxxthe end"),
         ("kill", RuntimeError, r"process 1 of the run ended .* \(killed by SIGKILL\)"),
+        ("kill one of the busy", RuntimeError, r"process 1 .* \(killed by SIGKILL\)"),
     ],
 )
 def test_the_first_failure_stops_the_others_and_is_raised(how, kind, words):
@@ -41,11 +47,12 @@ def test_the_first_failure_stops_the_others_and_is_raised(how, kind, words):
 
 def test_each_gpu_gets_a_process_unless_told_otherwise(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     assert processes_to_start(make_config(tmp_path, device="auto")) == 3
     assert processes_to_start(make_config(tmp_path, device="cpu")) == 1
     shallow = make_config(tmp_path, device="auto")
     shallow.engine = "shallow"
     assert processes_to_start(shallow) == 1
-    monkeypatch.setenv("WORLD_SIZE", "2")  # already one of torchrun's
+    monkeypatch.setenv("RANK", "0")  # torchrun's only one
     assert processes_to_start(make_config(tmp_path, device="auto")) == 1

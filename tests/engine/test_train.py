@@ -7,13 +7,15 @@ import pytest
 import torch
 from small_config import make_config
 
+from engine.build import Criterion
 from engine.checkpoint import BEST, LAST
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.memory import refresh_memory
 from engine.model import collect_outputs
+from engine.objective import Objective
 from engine.run import open_run
-from engine.train import build_training, step, train_epoch
+from engine.train import build_training, check_first_batch, step, train_epoch
 from models.memory import build_memory
 from utils.errors import UserError
 
@@ -281,3 +283,29 @@ def test_testing_again_gives_the_same_figures_and_keeps_the_training_time(tmp_pa
     again = run_test_only(make_config(tmp_path, "meta"))
     assert again["map"] == first["map"]
     assert again["seconds"]["train"] == first["seconds"]["train"]
+
+
+def test_the_check_of_a_first_batch_leaves_no_trace(tmp_path):
+    class CountingLoss(torch.nn.Module):
+        calls = 0
+
+        def forward(self, codes):
+            self.calls += self.training
+            return codes.square().mean()
+
+    run = open_run(make_config(tmp_path))
+    training, loss = build_training(run), CountingLoss()
+    criterions = {"counting": Criterion(loss, 1.0, ["codes"])}
+    training.objective = Objective(run.model, criterions, run.precision)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    check_first_batch(run, training)
+    assert loss.calls == 0
+    assert loss.training
+    _assert_equal_weights(before, run.model.state_dict())
+
+
+def test_a_batch_too_small_for_the_processes_is_one_line(tmp_path, monkeypatch):
+    run = open_run(make_config(tmp_path))
+    monkeypatch.setattr("utils.distributed.world_size", lambda: 5)
+    with pytest.raises(UserError, match=r"batch_size is 8, expected at least 10"):
+        build_training(run)

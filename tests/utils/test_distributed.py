@@ -39,7 +39,7 @@ def _work(folder):
         rank = distributed.rank()
         norm = nn.BatchNorm1d(2)
         norm.running_mean += rank
-        distributed.average_buffers(norm)
+        distributed.average_statistics(norm)
         order = []
         with distributed.main_first():
             order = sorted(path.name for path in folder.glob("was_*"))
@@ -79,7 +79,7 @@ def test_sums_and_broadcasts_reach_every_process(found):
         assert each["from_main"].item() == 1
 
 
-def test_float_buffers_are_averaged_and_counters_kept(found):
+def test_batch_statistics_are_averaged_and_counters_kept(found):
     for each in found:
         assert each["mean"].tolist() == [0.5, 0.5]
         assert each["batches_seen"] == 0
