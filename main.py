@@ -1,4 +1,4 @@
-"""The command line: load one config, then train and test it."""
+"""The command line: load configs, then train and test each."""
 
 import argparse
 import os

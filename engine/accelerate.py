@@ -101,6 +101,7 @@ class CapturedBackward:
 
     What a pass computes must not depend on Python or on values read back from the GPU. If one
     cannot be captured, `strict` raises a UserError; otherwise it is run plainly, with a warning.
+    A pass that replaces a buffer is refused in either case: its replays would go wrong silently.
     """
 
     def __init__(self, plain: PlainBackward, stream: torch.cuda.Stream, strict: bool) -> None:

@@ -195,10 +195,8 @@ def test_torchruns_processes_make_one_run(tmp_path):
 def test_torchruns_processes_run_several_configs(tmp_path):
     _folder(tmp_path)
     second = tmp_path / "second.py"
-    text = Path(DIGITS).read_text()
-    second.write_text(text.replace("stage_1", "second"))
     opts = ["training_opt.device=cpu", f"training_opt.log_dir={tmp_path}/{{method}}"]
-    second.write_text(second.read_text().replace('"method": "direct"', '"method": "again"'))
+    second.write_text(Path(DIGITS).read_text().replace('"method": "direct"', '"method": "again"'))
     arguments = _arguments(tmp_path, opts=opts)
     arguments.insert(2, str(second))
     done = _torchrun(*arguments)
