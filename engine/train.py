@@ -118,6 +118,7 @@ def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
     """
     torch.manual_seed(epoch_seed(run.config.training_opt.seed, epoch, distributed.rank()))
     train_mode(run)
+    set_progress(training.objective, epoch, run.config.training_opt.num_epochs)
     sums: dict[str, Tensor] = {}
     steps = 0
     for images, labels in train_batches(run, epoch):
@@ -163,6 +164,17 @@ def train_mode(run: Run) -> None:
     for name, options in run.config.networks.items():
         if options.fix:
             run.model.get_submodule(name).eval()
+
+
+def set_progress(objective: Objective, epoch: int, num_epochs: int) -> None:
+    """Tell every network and loss that asks for it which epoch of how many, from 0, begins.
+
+    Their `set_progress` changes buffers in place: a captured step reads the old memory.
+    """
+    for module in objective.modules():
+        tell = getattr(module, "set_progress", None)
+        if tell is not None:
+            tell(epoch, num_epochs)
 
 
 def validate_and_save(run: Run, training: Training) -> None:
