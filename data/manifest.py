@@ -43,6 +43,8 @@ def manifest(source: Source, split: Split) -> dict[str, Any]:
         "validation": _names(source, split.validation),
         "query": _names(source, split.query) if drawn else None,
     }
+    if split.headline_k is not None:
+        value["headline_k"] = split.headline_k
     return value | {"digest": digest(value)}
 
 
@@ -79,6 +81,7 @@ def read_split(path: str | Path, source: Source) -> Split:
             mu=value["mu"],
             protocol=value["protocol"],
             seed=value["seed"],
+            headline_k=value.get("headline_k"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.long_tail import class_sizes, published_mu
+from data.protocol import Draw, Protocol, check_counts, check_labels, draw_images
 from data.source import Source
 from utils.errors import UserError
 
@@ -31,6 +32,7 @@ class Split:
         held out of it.
     imbalance_factor, mu: of a drawn long tail, else None.
     protocol: a short name to print with figures.
+    headline_k: K of the MAP@K that the protocol publishes; None is MAP@ALL.
     """
 
     train: np.ndarray
@@ -43,11 +45,13 @@ class Split:
     mu: float | None
     protocol: str
     seed: int
+    headline_k: int | None = None
 
 
 def make_split(
     source: Source,
     *,
+    protocol: Protocol | None = None,
     imbalance_factor: float | None = None,
     n_max: int | None = None,
     mu: float | None = None,
@@ -72,6 +76,9 @@ def make_split(
     Multi-label sources draw over all images instead, with per-class numbers times C; of the
     images that are not trained on at most 20 % validate.
 
+    protocol: draws queries and training images instead, where the source has none of its own
+        ('query' or 'test'; 'train' beside a 'database'), and vouches for the counts, those of
+        the training images before any validation share is held out of them.
     digests: gives the content digests of images by index, so that no validation query is a copy
         of an image that is trained on. Needed where 'database' holds copies of the training
         files.
@@ -80,18 +87,24 @@ def make_split(
         UserError: a class has too few images for what is asked, the imbalance factor is out of
             range, queries are to be drawn though the source has them, validation would leave a
             class no database, a number is negative, or a long tail is asked of a multi-label
-            source.
+            source; or the source does not have the protocol's counts.
         ValueError: digests are needed and not given.
     """
+    if protocol is not None:
+        _refuse_beside(protocol, imbalance_factor, n_max, mu, queries_per_class)
+        check_labels(protocol, source)
     if source.multi_label and imbalance_factor is not None:
         raise UserError(
             f"imbalance_factor {imbalance_factor} with the multi-label dataset {source.name};"
             " leave it None, since images of several classes have no class rank"
         )
     _refuse_negative(seed, queries_per_class, validation_per_class)
-    query = _query(source, queries_per_class, seed)
+    query = _query(source, queries_per_class if protocol is None else protocol.queries, seed)
     database = database_images(source, query)
-    if imbalance_factor is None:
+    if protocol is not None:
+        train = _protocol_train(source, protocol, database, seed)
+        check_counts(protocol, source, {"query": query, "train": train, "database": database})
+    elif imbalance_factor is None:
         mu = None
         train = np.setdiff1d(_pool(source), query)
     else:
@@ -111,8 +124,9 @@ def make_split(
         class_counts=class_counts,
         imbalance_factor=imbalance_factor,
         mu=mu,
-        protocol=_protocol(source, query, imbalance_factor, n_max),
+        protocol=_described(source, query, imbalance_factor, n_max, protocol),
         seed=seed,
+        headline_k=protocol.headline_k if protocol else None,
     )
 
 
@@ -124,6 +138,16 @@ def _refuse_negative(seed: int, queries: int | None, validation: int) -> None:
     ):
         if value < least:
             raise UserError(f"{name} is {value}; expected {least} or more")
+
+
+def _refuse_beside(protocol: Protocol, *others: float | None) -> None:
+    names = ("imbalance_factor", "n_max", "mu", "queries_per_class")
+    for name, value in zip(names, others, strict=True):
+        if value is not None:
+            raise UserError(
+                f"{name} is {value} beside protocol {protocol.name}, which says how images are"
+                " drawn; leave one of them None"
+            )
 
 
 def given_query(source: Source) -> np.ndarray | None:
@@ -142,21 +166,23 @@ def database_images(source: Source, query: np.ndarray) -> np.ndarray:
     return np.setdiff1d(_pool(source), query)
 
 
-def _query(source: Source, per_class: int | None, seed: int) -> np.ndarray:
+def _query(source: Source, asked: int | Draw | None, seed: int) -> np.ndarray:
     given = given_query(source)
     if given is not None:
-        if per_class is not None:
+        if isinstance(asked, int):
             raise UserError(
-                f"queries_per_class is {per_class} but {source.name} has its own queries; leave"
+                f"queries_per_class is {asked} but {source.name} has its own queries; leave"
                 " it None, or join the subsets (join: True in the source's params)"
             )
         return given
+    if isinstance(asked, Draw):
+        return draw_images(source, _pool(source), asked, "query images", [seed, _QUERY])
     groups = _groups(source, _pool(source))
     factor = source.num_classes if source.multi_label else 1
-    if per_class is None:
+    if asked is None:
         counts = [min(30 * factor, max(len(group) // 5, 1)) for group in groups]
     else:
-        counts = [per_class * factor] * len(groups)
+        counts = [asked * factor] * len(groups)
     for c, (group, count) in enumerate(zip(groups, counts, strict=True)):
         if count >= len(group):
             what = source.name if source.multi_label else f"class {source.class_names[c]!r}"
@@ -167,9 +193,21 @@ def _query(source: Source, per_class: int | None, seed: int) -> np.ndarray:
     return _draw(groups, counts, [seed, _QUERY])
 
 
+def _protocol_train(
+    source: Source, protocol: Protocol, database: np.ndarray, seed: int
+) -> np.ndarray:
+    if "database" in source.subsets:
+        return source.subsets["train"]
+    if protocol.train is None:
+        return database
+    return draw_images(source, database, protocol.train, "training images", [seed, _TRAIN])
+
+
 def _groups(source: Source, indices: np.ndarray) -> list[np.ndarray]:
-    """What is drawn from: each class by itself, or all images where they have several labels."""
-    return [indices] if source.multi_label else source.class_indices(indices)
+    """What is drawn from: each class by itself, or all labelled images if of several labels."""
+    if source.multi_label:
+        return [indices[source.membership()[indices].any(1)]]
+    return source.class_indices(indices)
 
 
 def _draw(groups: list[np.ndarray], counts: Iterable[int], stream: list[int]) -> np.ndarray:
@@ -255,9 +293,15 @@ def _without_copies(indices: np.ndarray, digests: Digests | None) -> np.ndarray:
     return indices[[times[content] == 1 for content in contents]]
 
 
-def _protocol(
-    source: Source, query: np.ndarray, imbalance_factor: float | None, n_max: int | None
+def _described(
+    source: Source,
+    query: np.ndarray,
+    imbalance_factor: float | None,
+    n_max: int | None,
+    protocol: Protocol | None,
 ) -> str:
+    if protocol is not None:
+        return protocol.name
     train = "as given" if imbalance_factor is None else f"IF {imbalance_factor:g} n_max {n_max}"
     drawn = "given" if given_query(source) is not None else "drawn"
     return f"train {train}; {len(query)} {drawn} queries"
