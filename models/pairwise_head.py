@@ -2,22 +2,30 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from utils.errors import UserError
 
 
 class PairwiseHead(nn.Module):
-    """Code h = tanh(β W_b x), with β grown by continuation.
+    """Feature v = ReLU(FC(x)), code h = tanh(β W_b v), with β grown by continuation.
 
     Cao et al., "HashNet: Deep Learning to Hash by Continuation", ICCV 2017: tanh(βz) tends to
     sgn(z) as β grows, so that codes become binary without a quantisation loss. β changes between
-    epochs and never a code's sign.
+    epochs and never a code's sign. The feature layer stands for AlexNet's last one, which the
+    authors fine-tune with the rest.
     """
 
     beta: Tensor
 
     def __init__(
-        self, in_features: int, code_length: int, growth: float, power: float, stages: int
+        self,
+        in_features: int,
+        feature_dim: int,
+        code_length: int,
+        growth: float,
+        power: float,
+        stages: int,
     ) -> None:
         super().__init__()
         if growth < 0 or power < 0 or stages < 1:
@@ -25,7 +33,8 @@ class PairwiseHead(nn.Module):
                 f"continuation: growth {growth}, power {power}, stages {stages}; expected "
                 "growth and power of at least 0 and at least one stage; growth 0 keeps beta at 1"
             )
-        self.hash_layer = nn.Linear(in_features, code_length)
+        self.feature_layer = nn.Linear(in_features, feature_dim)
+        self.hash_layer = nn.Linear(feature_dim, code_length)
         self.growth, self.power, self.stages = growth, power, stages
         self.register_buffer("beta", torch.ones(()), persistent=False)  # a function of the epoch
 
@@ -39,15 +48,26 @@ class PairwiseHead(nn.Module):
         return (1 + self.growth * finished / self.stages) ** self.power
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Map backbone features (B, in_features) to `codes` (B, code_length), in [-1, 1]."""
-        outputs = self.hash_layer(inputs).float()  # in bf16, tanh would reach 1 and lose its slope
-        return {"codes": torch.tanh(self.beta * outputs)}
+        """Map backbone features (B, in_features) to named outputs.
+
+        Returns:
+            `features` (B, feature_dim), non-negative; `codes` (B, code_length), in [-1, 1], whose
+            sign is the binary code.
+        """
+        features = functional.relu(self.feature_layer(inputs))
+        outputs = self.hash_layer(features).float()  # tanh in bf16 soon is 1 and has no slope
+        return {"features": features, "codes": torch.tanh(self.beta * outputs)}
 
 
 def create_model(
-    in_features: int, code_length: int, growth: float = 50.0, power: float = 0.5, stages: int = 50
+    in_features: int,
+    feature_dim: int,
+    code_length: int,
+    growth: float = 50.0,
+    power: float = 0.5,
+    stages: int = 50,
 ) -> PairwiseHead:
-    """Build the head.
+    """Build the head; sizes come from the training options and the backbone.
 
     Args:
         growth, power, stages: β rises from 1 in `stages` equal parts of the training, towards
@@ -57,4 +77,4 @@ def create_model(
     Raises:
         UserError: if growth or power is negative, or there is no stage.
     """
-    return PairwiseHead(in_features, code_length, growth, power, stages)
+    return PairwiseHead(in_features, feature_dim, code_length, growth, power, stages)

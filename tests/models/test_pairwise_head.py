@@ -8,7 +8,7 @@ from utils.errors import UserError
 
 def head(**continuation):
     torch.manual_seed(0)
-    return pairwise_head.create_model(in_features=5, code_length=4, **continuation)
+    return pairwise_head.create_model(in_features=5, feature_dim=7, code_length=4, **continuation)
 
 
 def batch(count=6):
@@ -18,11 +18,15 @@ def batch(count=6):
 def test_codes_equal_the_equation_computed_image_by_image():
     model = head(growth=3.0, power=1.0, stages=3)
     model.set_progress(2, 3)  # β = 1 + 3 · 2/3
-    weight, bias = (p.detach().double().numpy() for p in model.hash_layer.parameters())
+    state = {key: value.double().numpy() for key, value in model.state_dict().items()}
     outputs = model(batch())
-    assert outputs.keys() == {"codes"}
-    for x, code in zip(batch().double().numpy(), outputs["codes"], strict=True):
-        np.testing.assert_allclose(code.tolist(), np.tanh(3 * (weight @ x + bias)), atol=1e-5)
+    for i, x in enumerate(batch().double().numpy()):
+        v = np.maximum(state["feature_layer.weight"] @ x + state["feature_layer.bias"], 0)
+        z = state["hash_layer.weight"] @ v + state["hash_layer.bias"]
+        expected = {"features": v, "codes": np.tanh(3 * z)}
+        assert outputs.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(outputs[name][i].detach().numpy(), value, atol=1e-5)
 
 
 def test_the_default_schedule_is_the_released_one_over_10000_steps():
@@ -60,7 +64,7 @@ def test_beta_changes_in_place_and_is_not_saved():
     model.set_progress(7, 10)
     assert model.beta is buffer and model.beta.data_ptr() == place
     assert model.beta.item() > 1
-    assert set(model.state_dict()) == {"hash_layer.weight", "hash_layer.bias"}
+    assert "beta" not in model.state_dict()
 
 
 def test_beta_never_changes_a_sign():
