@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from data.source import Source, find_root, join_subsets
+from data.text_lines import image_name, read_lines
 from utils.errors import UserError
 
 ListFile = str | Sequence[str]
@@ -40,9 +41,11 @@ def create_source(
 
     A list is a path (relative to `data_root`, or absolute), or a pair of paths: image names and,
     line by line, their labels. The first line decides the format: one whole number after the
-    image's path is its class, several are a column a label. Image paths are relative to
-    `data_root`/`image_folder`. An image that stands in several lists is one image, in several
-    subsets.
+    image's path is its class, several are a column a label. Where every image has exactly one
+    of several labels, as in HashNet's lists of ImageNet, the columns are a class each, and the
+    source is single-label. Image paths are relative to `data_root`/`image_folder`; '\\' in them
+    is read as '/'. An image that stands in several lists is one image, in several subsets, and
+    twice in one list still one image.
 
     train, test or query, database, val, open: the subsets. In `open` (unknown classes) labels
         may be absent and are not used.
@@ -108,15 +111,7 @@ def _read_list(root: Path, image_root: Path, file: ListFile, unlabelled: bool) -
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return (line number, stripped line) of all lines that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"list file {path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"list file {path} is not UTF-8 text; expected {LAYOUT}") from error
-    stripped = enumerate((line.strip() for line in text.splitlines()), start=1)
-    return [(number, line) for number, line in stripped if line]
+    return read_lines(path, "list file", LAYOUT)
 
 
 def _rows(lines: list[tuple[int, str]], file: Path, unlabelled: bool) -> list[_Row]:
@@ -131,7 +126,7 @@ def _rows(lines: list[tuple[int, str]], file: Path, unlabelled: bool) -> list[_R
             raise UserError(
                 f"{place}: {len(labels)} labels where the first line has {columns}: {line!r}"
             )
-        rows.append(_Row(PurePosixPath(path).as_posix(), _numbers(labels, place), place))
+        rows.append(_Row(image_name(path), _numbers(labels, place), place))
     return rows
 
 
@@ -147,7 +142,7 @@ def _paired_rows(root: Path, files: Sequence[str]) -> list[_Row]:
     rows = []
     for (_, path), (number, line) in zip(names, labels, strict=True):
         place = f"{root / files[1]}, line {number}"
-        rows.append(_Row(PurePosixPath(path).as_posix(), _numbers(line.split(), place), place))
+        rows.append(_Row(image_name(path), _numbers(line.split(), place), place))
     return rows
 
 
@@ -220,7 +215,10 @@ def _merge(
 def _labels(rows: list[_Row], num_classes: int) -> np.ndarray:
     if any(len(row.labels) > 1 for row in rows):
         unknown = (0,) * num_classes
-        return np.array([row.labels or unknown for row in rows], dtype=np.uint8)
+        columns = np.array([row.labels or unknown for row in rows], dtype=np.uint8)
+        known = np.array([bool(row.labels) for row in rows])
+        one_hot = (columns[known].sum(1) == 1).all()
+        return np.where(known, columns.argmax(1), -1) if one_hot else columns
     return np.array([row.labels[0] if row.labels else -1 for row in rows], dtype=np.int64)
 
 

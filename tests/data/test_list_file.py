@@ -72,13 +72,47 @@ def test_an_image_of_several_lists_is_one_image(root):
     assert list(source.subsets) == ["train", "query", "database"]
 
 
+def test_columns_with_one_label_each_are_classes(root):
+    rows = {"0.png": 2, "1.png": 0, "2.png": 1}
+    write(
+        root,
+        train=[
+            f"{n} {' '.join('1' if c == k else '0' for k in range(3))}" for n, c in rows.items()
+        ],
+        query=["3.png 0 0 1"],
+        database=["4.png 0 1 0"],
+        open=["5.png"],
+    )
+    lists = {name: f"{name}.txt" for name in ("train", "query", "database", "open")}
+    source = create_source(root, **lists, image_folder="pictures")
+    assert not source.multi_label and source.num_classes == 3
+    assert source.labels.tolist() == [*rows.values(), 2, 1, -1]
+
+
+def test_lists_of_windows_are_read_like_others(root):
+    plain, windows = (
+        ["pictures/0.png 0", "pictures/1.png 1"],
+        "\r\n".join(["pictures\\0.png 0", "pictures\\1.png 1", ""]),
+    )
+    write(root, plain=plain)
+    (root / "windows.txt").write_bytes(b"\xef\xbb\xbf" + windows.encode())
+    one, other = (create_source(root, f"{name}.txt") for name in ("plain", "windows"))
+    assert one.image_names == other.image_names and np.array_equal(one.labels, other.labels)
+
+
+def test_a_name_twice_in_a_list_is_one_image(root):
+    write(root, train=["0.png 0", "1.png 1", "0.png 0"])
+    source = create_source(root, "train.txt", image_folder="pictures")
+    assert len(source) == 2 and source.subsets["train"].tolist() == [0, 1]
+
+
 def test_open_lists_need_no_labels(root):
     write(root, train=["0.png 0", "1.png 1"], bare=["2.png", "3.png"], labelled=["2.png 9"])
     for name, count in (("bare", 2), ("labelled", 1)):
         source = create_source(root, "train.txt", open=f"{name}.txt", image_folder="pictures")
         assert source.labels[source.subsets["open"]].tolist() == [-1] * count
         assert source.num_classes == 2
-    write(root, train=["0.png 0 1", "1.png 1 0"])
+    write(root, train=["0.png 0 1", "1.png 1 1"])
     source = create_source(root, "train.txt", open="bare.txt", image_folder="pictures")
     assert source.labels[source.subsets["open"]].tolist() == [[0, 0]] * 2
 
