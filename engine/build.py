@@ -1,6 +1,7 @@
 """Turn a config's entries into objects: every `def_file` is found, checked and called here."""
 
 import inspect
+import typing
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import RunConfig
-from engine.options import NetworkOptions, TrainingOptions
+from engine.options import NetworkOptions, TrainingOptions, fits
 from utils.def_file import call, check_params, load_function
 from utils.errors import UserError, unknown_key
 
@@ -30,11 +31,13 @@ def check_config_parts(config: RunConfig) -> None:
             where = f"networks.{name}"
             create = load_function(network.def_file, "create_model", where)
             check_params(create, network.params, f"{where}.params")
+            _check_code_length(config.training_opt, create, where)
             _check_optim_params(config.training_opt, network.optim_params, where)
         for name, criterion in config.criterions.items():
             where = f"criterions.{name}"
             create = load_function(criterion.def_file, "create_loss", where)
             check_params(create, criterion.loss_params, f"{where}.loss_params")
+            _check_code_length(config.training_opt, create, where)
             _check_optim_params(config.training_opt, criterion.optim_params, where)
         if config.hasher:
             create = load_function(config.hasher.def_file, "create_model", "hasher")
@@ -207,6 +210,20 @@ def _check_optimizer(options: TrainingOptions) -> None:
         if given.get("name") not in names:
             raise unknown_key(f"{where}.name={given.get('name')}", str(given.get("name")), names)
         check_params(getattr(library, given["name"]), given.get("params", {}), f"{where}.params")
+
+
+def _check_code_length(options: TrainingOptions, create: Callable[..., Any], where: str) -> None:
+    """Refuse a part whose `code_length` is one number, by its annotation, several, and conversely.
+
+    A part that is not annotated is taken at its word.
+    """
+    hint = typing.get_type_hints(create).get("code_length", Any)
+    if not fits(options.code_length, hint):
+        takes = "one code length" if fits(1, hint) else "several code lengths"
+        raise UserError(
+            f"{where} takes {takes}, but training_opt.code_length is {options.code_length}; "
+            "use another network or loss, or other lengths"
+        )
 
 
 def _check_optim_params(

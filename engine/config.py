@@ -176,9 +176,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _fill(text: str, options: TrainingOptions, place: str) -> str:
-    """Replace {name} by the training option of that name."""
+    """Replace {name} by the training option of that name; several code lengths as 4-8-16."""
+    lengths = "-".join(str(length) for length in options.code_lengths)
     try:
-        return text.format(**asdict(options))
+        return text.format(**asdict(options) | {"code_length": lengths})
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise UserError(
             f"{place} is '{text}': {error} names no training option to fill in"

@@ -1,6 +1,8 @@
 """Binary codes of a run's images: sgn of what the last network, or a shallow hasher, gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from engine.model import collect_outputs
 from engine.run import Run
 from retrieval.codes import binarize, pack
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -18,17 +21,61 @@ class Encoded:
     logits: NDArray[np.float32] | None
 
 
+Encoder = Callable[[Run, NDArray[np.int64]], Encoded]
+
+
 def encode(run: Run, indices: NDArray[np.int64]) -> Encoded:
-    """Code the images of `indices`, in their order, with the run's networks."""
-    batch_size = run.config.training_opt.evaluation_batch_size
+    """Code the images of `indices`, in their order, with the networks of a run of one length."""
+    (encoded,) = encode_lengths(run, indices).values()
+    return encoded
+
+
+def network_encoders(run: Run) -> dict[int, Encoder]:
+    """An encoder a code length, by the run's networks; one pass over images serves all lengths.
+
+    The codes of the images asked for last are kept for the other lengths.
+    """
+    lengths = run.config.training_opt.code_lengths
+    if len(lengths) == 1:
+        return {lengths[0]: encode}
+    kept: list[tuple[NDArray[np.int64], dict[int, Encoded]]] = []
+
+    def one_of(code_length: int, _: Run, indices: NDArray[np.int64]) -> Encoded:
+        if not kept or kept[0][0] is not indices:
+            kept[:] = [(indices, encode_lengths(run, indices))]
+        return kept[0][1][code_length]
+
+    return {length: partial(one_of, length) for length in lengths}
+
+
+def encode_lengths(run: Run, indices: NDArray[np.int64]) -> dict[int, Encoded]:
+    """Codes of the images of `indices`, in their order, by code length.
+
+    Raises:
+        UserError: if the networks do not give codes of each length.
+    """
+    names = output_names(run.config.training_opt.code_lengths)
     outputs = collect_outputs(
         run.model,
         run.dataset,
         indices,
         run.augmentation,
         run.precision,
-        ("codes", "logits"),
-        batch_size,
+        (*names.values(), "logits"),
+        run.config.training_opt.evaluation_batch_size,
     )
-    codes = np.asarray(pack(binarize(outputs["codes"].cpu().numpy())))
-    return Encoded(codes, outputs["logits"].cpu().numpy())
+    missing = [name for name in names.values() if name not in outputs]
+    if missing:
+        raise UserError(f"the networks give no {', '.join(missing)}; use another head")
+    logits = outputs["logits"].cpu().numpy() if "logits" in outputs else None
+    return {
+        length: Encoded(np.asarray(pack(binarize(outputs[name].cpu().numpy()))), logits)
+        for length, name in names.items()
+    }
+
+
+def output_names(code_lengths: list[int]) -> dict[int, str]:
+    """What networks call the codes (B, q) of each length: `codes`, of several `codes_<q>`."""
+    if len(code_lengths) == 1:
+        return {code_lengths[0]: "codes"}
+    return {length: f"codes_{length}" for length in code_lengths}

@@ -19,7 +19,7 @@ from engine.checkpoint import (
 )
 from engine.config import RunConfig
 from engine.dataset import open_source
-from engine.encode import encode
+from engine.encode import network_encoders
 from engine.evaluate import test
 from engine.open_set import check_open_queries
 from engine.profile import TRACE, profile_steps
@@ -56,7 +56,7 @@ def train_and_test(
         write_identity(run)
         if training:
             train(run, training, resume)
-            metrics = test(run, encode, open_set)
+            metrics = test(run, network_encoders(run), open_set)
         else:
             metrics = test(run, shallow.fit(run), open_set)
     return _recorded(run, metrics, record)
@@ -94,7 +94,7 @@ def test_only(
     if path.resolve() == own.resolve():
         _recall_training_time(run)
     with run_folder(run):
-        metrics = test(run, encode, open_set)
+        metrics = test(run, network_encoders(run), open_set)
     return _recorded(run, metrics, record)
 
 
@@ -145,7 +145,8 @@ def _recall_training_time(run: Run) -> None:
     """Take the seconds of training from the figures that the run left when it was trained."""
     path = run.log_dir / "metrics.json"
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        before = found["runs"][0] if "runs" in found else found
         if before["split_digest"] == run.dataset.digest:
             names = before["seconds"].keys() & {"train", "validate"}
             run.seconds.update({name: before["seconds"][name] for name in names})
@@ -156,6 +157,7 @@ def _recall_training_time(run: Run) -> None:
 
 def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str, Any]:
     if record and is_main():
-        append_record(record, metrics, run.config.to_dict())
+        for each in metrics.get("runs", [metrics]):  # one a code length
+            append_record(record, each, run.config.to_dict())
     logger.info("figures and codes are in %s", run.log_dir)
     return metrics

@@ -88,7 +88,8 @@ def collect_outputs(
     Several processes each take a share of the images; all get all outputs.
 
     Returns:
-        name → (len(indices), …) float32, on the dataset's device.
+        name → (len(indices), …) float32, on the dataset's device; without the names that the
+        model does not give.
     """
     was_training = model.training
     model.eval()
@@ -100,6 +101,8 @@ def collect_outputs(
         with precision():
             outputs = model(images)
         for name in names:
-            parts[name].append(outputs[name].float())
+            if name in outputs:
+                parts[name].append(outputs[name].float())
     model.train(was_training)
-    return {name: gather(torch.cat(part)[: len(mine)], total) for name, part in parts.items()}
+    given = {name: torch.cat(part)[: len(mine)] for name, part in parts.items() if part}
+    return {name: gather(part, total) for name, part in given.items()}

@@ -1,13 +1,12 @@
 """Open-set queries: images of classes never trained on, to be rejected by Hamming distance."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from engine.encode import Encoded
+from engine.encode import Encoded, Encoder
 from engine.run import Run
 from retrieval.hamming import nearest
 from utils.errors import UserError
@@ -18,7 +17,7 @@ ACCEPTED_SHARE = 0.95  # of the validation queries, all of known classes
 
 def evaluate_open_set(
     run: Run,
-    encoder: Callable[[Run, NDArray[np.int64]], Encoded],
+    encoder: Encoder,
     query: Encoded,
     database: Encoded,
 ) -> dict[str, float]:
@@ -26,6 +25,11 @@ def evaluate_open_set(
 
     The threshold is the least distance that accepts 95 % of the validation queries, which are of
     known classes and are looked up in the database without them.
+
+    Args:
+        run: of one code length.
+        encoder: gives the codes of images by index.
+        query, database: the codes of the split's queries and database.
 
     Returns:
         `auroc` of the distance as a sign of the unknown (ties count half), `f_measure` (OLTR's),
@@ -37,7 +41,7 @@ def evaluate_open_set(
     split, source = run.dataset.split, run.dataset.source
     check_open_queries(run)
     rest = np.isin(split.database, split.validation, invert=True)
-    bits = run.config.training_opt.code_length
+    (bits,) = run.config.training_opt.code_lengths
     validation = encoder(run, split.validation)
     unknown = encoder(run, split.open_query)
     accepted = _distances(validation.codes, database.codes[rest], bits)

@@ -18,7 +18,7 @@ class TrainingOptions:
 
     dataset: str
     method: str  # short name in the records: direct, lthnet, ours, ...
-    code_length: int  # bits
+    code_length: int | list[int]  # bits; several lengths are learned in one run
     log_dir: str  # may name other values: logs/X/if{imbalance_factor}_{code_length}bits
     image_size: int  # pixels a side that the network sees
     num_epochs: int = 0
@@ -43,7 +43,8 @@ class TrainingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("code_length", "image_size", "batch_size", "feature_dim"):
+        self._check_code_length()
+        for name in ("image_size", "batch_size", "feature_dim"):
             _at_least(self, "training_opt", name, 1)
         for name in ("evaluate_interval", "evaluation_batch_size"):
             _at_least(self, "training_opt", name, 1)
@@ -65,6 +66,22 @@ class TrainingOptions:
         if not all(isinstance(k, int) and k > 0 for k in self.top_k):
             raise UserError(f"training_opt.top_k is {self.top_k}, expected whole numbers above 0")
 
+    @property
+    def code_lengths(self) -> list[int]:
+        """The code lengths of the run, also where there is one."""
+        return self.code_length if isinstance(self.code_length, list) else [self.code_length]
+
+    def _check_code_length(self) -> None:
+        if not isinstance(self.code_length, int):  # a list of one is that one
+            given = list(self.code_length)
+            self.code_length = given[0] if len(given) == 1 else given
+        lengths = self.code_lengths
+        if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
+            raise UserError(
+                f"training_opt.code_length is {self.code_length}, expected at least 1, "
+                "or several different lengths"
+            )
+
 
 @dataclass
 class DataOptions:
@@ -74,6 +91,8 @@ class DataOptions:
     params: dict[str, Any] = field(default_factory=dict)
     queries_per_class: int | None = None  # drawn where the data has no test images
     validation_per_class: int = 10
+    protocol: str | None = None  # a published protocol, data/protocols/<name>.yaml
+    train_classes: int | list[str] | None = None  # train on these only: the first n, or names
     n_max: int | None = None  # training images of the largest class; None: as many as all have
     mu: float | None = None  # Zipf exponent; None: the published one, else ln(IF) / ln(C)
     open_classes: int | list[str] = 0  # classes never trained on: a number, or names
@@ -160,7 +179,7 @@ def build_section(kind: type[Section], values: Any, where: str) -> Section:
     for key, value in values.items():
         if key not in hints:
             raise unknown_key(f"{where}.{key}", key, list(hints))
-        if not _fits(value, hints[key]):
+        if not fits(value, hints[key]):
             raise UserError(f"{where}.{key} is {value!r}, expected {_describe(hints[key])}")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     missing = [f.name for f in fields if _required(f) and f.name not in values]
@@ -180,17 +199,17 @@ def _at_least(options: object, section: str, name: str, least: int) -> None:
         raise UserError(f"{section}.{name} is {value}, expected at least {least}")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether `value` is of the annotated type; a whole number is a fine float."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, each) for each in arguments)
+        return any(fits(value, each) for each in arguments)
     if origin is Literal:
         return value in arguments
     if origin is list:
-        return isinstance(value, list | tuple) and all(_fits(v, arguments[0]) for v in value)
+        return isinstance(value, list | tuple) and all(fits(v, arguments[0]) for v in value)
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(key, str) for key in value)
     if isinstance(value, bool):

@@ -36,6 +36,7 @@ COLUMNS = [
     "train_images",
     "accuracy",
     "split_digest",
+    "map_index_order",  # ties broken by the database's order; codes of few bits only
 ]
 
 

@@ -1,6 +1,6 @@
 """Shallow hashing: features of the training images are fitted, every image is encoded."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,28 +8,40 @@ import torch
 from numpy.typing import NDArray
 
 from data.samplers import evaluation_batches
-from engine.encode import Encoded
+from engine.encode import Encoded, Encoder
 from engine.run import Run
 from retrieval.codes import binarize, pack
 from utils.def_file import call, load_function
 
 
-def fit(run: Run) -> Callable[[Run, NDArray[np.int64]], Encoded]:
-    """Fit the config's hasher on the training images' features; returns the encoder."""
-    config, dataset = run.config, run.dataset
-    assert config.hasher is not None
-    create = load_function(config.hasher.def_file, "create_model", "hasher")
-    supplied = {"code_length": config.training_opt.code_length, "seed": config.training_opt.seed}
-    hasher: Any = call(create, config.hasher.params, supplied, "hasher")
-    train = dataset.split.train
+def fit(run: Run) -> dict[int, Encoder]:
+    """Fit the config's hasher on the training images' features, once a code length.
+
+    Returns:
+        an encoder a code length.
+    """
+    train = run.dataset.split.train
+    encoders: dict[int, Encoder] = {}
     with run.timed("train"):
-        hasher.fit(extract_features(run, train), dataset.source.labels[train])
+        features = extract_features(run, train)
+        for length in run.config.training_opt.code_lengths:
+            hasher = _make_hasher(run, length)
+            hasher.fit(features, run.dataset.source.labels[train])
+            encoders[length] = partial(_encode, hasher)
+    return encoders
 
-    def encoder(run: Run, indices: NDArray[np.int64]) -> Encoded:
-        codes = pack(binarize(hasher.encode(extract_features(run, indices))))
-        return Encoded(np.asarray(codes), None)
 
-    return encoder
+def _make_hasher(run: Run, code_length: int) -> Any:
+    options = run.config.hasher
+    assert options is not None
+    create = load_function(options.def_file, "create_model", "hasher")
+    supplied = {"code_length": code_length, "seed": run.config.training_opt.seed}
+    return call(create, options.params, supplied, "hasher")
+
+
+def _encode(hasher: Any, run: Run, indices: NDArray[np.int64]) -> Encoded:
+    codes = pack(binarize(hasher.encode(extract_features(run, indices))))
+    return Encoded(np.asarray(codes), None)
 
 
 @torch.inference_mode()

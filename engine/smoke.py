@@ -36,7 +36,7 @@ def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
         warmup_epochs=0,
         evaluate_interval=1,
         batch_size=batch_size,
-        code_length=min(options.code_length, 16),
+        code_length=_few_bits(options.code_length),
         feature_dim=min(options.feature_dim, 32),
         imbalance_factor=None,
         num_classes=None,
@@ -45,3 +45,8 @@ def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
     )
     networks = {name: replace(each, weights=None) for name, each in config.networks.items()}
     return replace(config, training_opt=training_opt, data=data, networks=networks)
+
+
+def _few_bits(code_length: int | list[int]) -> int | list[int]:
+    """A short code for a small network; several lengths differ for a reason, and are few bits."""
+    return min(code_length, 16) if isinstance(code_length, int) else code_length

@@ -69,6 +69,10 @@ def test_opts_set_any_value_in_yaml(override, read):
         ("training_opt.augmentation.crop=1", ["augmentation.crop", "'crop_scale'"]),
         ("training_opt.code_length=long", ["code_length", "'long'", "a whole number"]),
         ("training_opt.code_length=0", ["code_length is 0", "at least 1"]),
+        ("training_opt.code_length=[8, 8]", ["code_length is [8, 8]", "different"]),
+        ("training_opt.code_length=[]", ["code_length is []", "different"]),
+        ("training_opt.code_length=[8, x]", ["code_length is [8, 'x']", "a whole number"]),
+        ("training_opt.code_length=[8, 16]", ["hash_head takes one", "[8, 16]"]),
         ("training_opt.imbalance_factor=0.5", ["imbalance_factor is 0.5", "at least 1"]),
         ("training_opt.sampler=random", ["sampler", "'uniform'", "'class_aware'"]),
         ("training_opt.num_epochs=0", ["num_epochs is 0"]),
@@ -126,6 +130,12 @@ def test_places_of_runs_follow_the_options():
     folder = "./logs/Digits_LT/if20_32bits_seed3"
     assert config.training_opt.log_dir == f"{folder}/stage_2_meta_embedding"
     assert config.networks["feat_model"].weights == f"{folder}/stage_1/final_model_checkpoint.pth"
+
+
+def test_several_code_lengths_are_joined_in_a_place_and_a_list_of_one_is_that_one():
+    config = load_config(STAGE_1, ["training_opt.code_length=[4, 8, 16]"])
+    assert config.training_opt.log_dir == "./logs/Digits_LT/if50_4-8-16bits_seed0/stage_1"
+    assert load_config(STAGE_1, ["training_opt.code_length=[32]"]) == load_config(STAGE_1)
 
 
 def test_the_resolved_config_reads_back(tmp_path):
