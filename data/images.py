@@ -15,6 +15,7 @@ from torch import Tensor
 from data.augment import Augmentation, evaluation_batch, train_batch
 from data.content import cache_folders, file_stats, hash_bytes, writable_folder
 from data.decoding import decode_files
+from data.feature_rows import FeatureRows
 from data.file_images import DECODERS, Decoder, FileImages
 from data.source import Source
 from data.to_device import upload, with_index
@@ -95,12 +96,15 @@ class ArrayImages:
             yield from zip(images.split([len(part) for part in group]), group, strict=True)
 
 
+Images = ArrayImages | FileImages | FeatureRows
+
+
 def open_images(
     source: Source,
     cache_size: int | Literal["auto"] | None = "auto",
     decode: Decoder = "auto",
-) -> ArrayImages | FileImages:
-    """Return the pixels of a source in the form that suits them.
+) -> Images:
+    """Return the pixels of a source, or its features, in the form that suits them.
 
     cache_size: side in pixels of a square array into which all images are decoded once, kept in
         the folder `.lth_cache` beside them; an image of another size is resized by its shorter
@@ -117,6 +121,8 @@ def open_images(
         raise UserError(f"decode is {decode!r}; expected one of {', '.join(DECODERS)}")
     if cache_size not in ("auto", None) and (not isinstance(cache_size, int) or cache_size < 1):
         raise UserError(f"cache_size is {cache_size!r}; expected pixels, 'auto' or None")
+    if source.features is not None:
+        return FeatureRows(source.features)
     if source.arrays is not None:
         return ArrayImages(source.arrays)
     if cache_size == "auto":

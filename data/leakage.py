@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from data.images import ArrayImages, FileImages
+from data.images import Images
 from data.source import Source
 from data.split import Split
 from utils.errors import UserError
@@ -34,7 +34,7 @@ def find_leaks(
 
 
 def check_leakage(
-    images: ArrayImages | FileImages,
+    images: Images,
     source: Source,
     split: Split,
     on_leak: Literal["error", "warn"] = "error",
@@ -70,7 +70,7 @@ def describe_leaks(leaks: Sequence[tuple[str, str]]) -> str:
 
 
 def _compare(
-    images: ArrayImages | FileImages, source: Source, queries: np.ndarray, others: np.ndarray
+    images: Images, source: Source, queries: np.ndarray, others: np.ndarray
 ) -> list[tuple[str, str]]:
     return find_leaks(
         [source.image_names[index] for index in queries],

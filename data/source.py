@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,8 +22,11 @@ class Source:
         (subset 'open') have label -1, or a row of zeros.
     subsets: subset name -> sorted int64 image indices. Either 'all', or 'train' and perhaps
         'test', or 'train', 'query' and 'database'; 'val' and 'open' may join any of these.
-    root: the folder of the image files, or None where `arrays` holds the pixels.
-    arrays: (n, H, W, 3) uint8 pixels held in memory, or None.
+    One of these says what an image is, the others are None:
+    root: the folder of the image files.
+    arrays: (n, H, W, 3) uint8 pixels held in memory.
+    features: (n, d) float32, what a network or descriptor made of images that are not here.
+    provenance: what made the features.
     """
 
     name: str
@@ -32,14 +36,18 @@ class Source:
     subsets: dict[str, np.ndarray]
     root: Path | None = None
     arrays: np.ndarray | None = None
+    features: np.ndarray | None = None
+    provenance: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.image_names):
             raise ValueError(f"{len(self.labels)} labels for {len(self.image_names)} images")
         if len(set(self.image_names)) != len(self.image_names):
             raise ValueError("image names must be unique")
-        if (self.root is None) == (self.arrays is None):
-            raise ValueError("a source has either a root or arrays")
+        if sum(each is not None for each in (self.root, self.arrays, self.features)) != 1:
+            raise ValueError("a source has a root or arrays or features, and one of them only")
+        if self.features is not None and len(self.features) != len(self.image_names):
+            raise ValueError(f"{len(self.features)} features for {len(self.image_names)} images")
 
     def __len__(self) -> int:
         return len(self.image_names)
@@ -81,7 +89,10 @@ class Source:
 
         Raises:
             UserError: the file is missing or cannot be decoded; names its full path.
+            ValueError: the source holds features, no pictures.
         """
+        if self.features is not None:
+            raise ValueError(f"{self.name} holds features, no pictures")
         if self.arrays is not None:
             return Image.fromarray(self.arrays[index])
         return read_image(self.path(index))
