@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.augment import Augmentation
-from data.images import ArrayImages, FileImages, open_images
+from data.images import Images, open_images
 from data.leakage import check_leakage
 from data.manifest import manifest, read_split
 from data.open_classes import hold_out_classes
+from data.protocol import load_protocol
 from data.source import Source
 from data.split import Split, make_split
+from data.train_classes import keep_train_classes
 from engine.config import RunConfig
 from engine.options import TrainingOptions
 from utils.cores import available_cores
@@ -36,7 +38,7 @@ class Dataset:
 
     source: Source
     split: Split
-    images: ArrayImages | FileImages
+    images: Images
     manifest: dict[str, Any]
     labels: Tensor  # (n,) int64 or (n, C) uint8, on the device
     device: torch.device
@@ -60,7 +62,7 @@ class Dataset:
         training: bool = False,
         seed: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield normalised images (B, 3, S, S) and labels of each batch of indices."""
+        """Yield normalised images (B, 3, S, S), or features (B, d), and labels of each batch."""
         batches = self.images.batches(
             index_batches,
             augmentation,
@@ -102,19 +104,7 @@ def open_dataset(config: RunConfig, device: torch.device) -> Dataset:
     options, data = config.training_opt, config.data
     source = open_source(config)
     images = open_images(source, data.cache_size, data.decode)
-    if data.split_file:
-        split = read_split(Path(data.split_file), source)
-    else:
-        split = make_split(
-            source,
-            imbalance_factor=options.imbalance_factor,
-            n_max=data.n_max,
-            mu=data.mu,
-            seed=options.seed,
-            queries_per_class=data.queries_per_class,
-            validation_per_class=data.validation_per_class,
-            digests=images.digests,
-        )
+    split = _open_split(config, source, images)
     check_leakage(images, source, split, data.on_leak)
     if len(split.train) < 2:
         raise UserError(f"{source.name} has {len(split.train)} training images, expected 2 or more")
@@ -127,6 +117,32 @@ def open_dataset(config: RunConfig, device: torch.device) -> Dataset:
         device=device,
         num_workers=_workers(options),
     )
+
+
+def _open_split(config: RunConfig, source: Source, images: Images) -> Split:
+    options, data = config.training_opt, config.data
+    if data.split_file:
+        if data.protocol:
+            raise UserError(
+                f"data.split_file {data.split_file} holds a whole split;"
+                f" leave data.protocol {data.protocol} None beside it"
+            )
+        split = read_split(Path(data.split_file), source)
+    else:
+        split = make_split(
+            source,
+            protocol=load_protocol(data.protocol) if data.protocol else None,
+            imbalance_factor=options.imbalance_factor,
+            n_max=data.n_max,
+            mu=data.mu,
+            seed=options.seed,
+            queries_per_class=data.queries_per_class,
+            validation_per_class=data.validation_per_class,
+            digests=images.digests,
+        )
+    if data.train_classes is None:
+        return split
+    return keep_train_classes(source, split, data.train_classes)
 
 
 def _workers(options: TrainingOptions) -> int:
