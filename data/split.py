@@ -47,6 +47,11 @@ class Split:
     seed: int
     headline_k: int | None = None
 
+    @property
+    def metric(self) -> str:
+        """The headline metric: MAP@ALL or MAP@K."""
+        return f"MAP@{self.headline_k or 'ALL'}"
+
 
 def make_split(
     source: Source,

@@ -88,14 +88,16 @@ def _test_length(
     run: Run, encoder: Encoder, query: Encoded, database: Encoded, open_set: bool
 ) -> dict[str, Any]:
     """Score the codes of one length; `run` is of that length."""
-    options = run.config.training_opt
+    options, k = run.config.training_opt, run.dataset.split.headline_k
     codes = make_run_codes(run, query, database)
     if is_main():
         save_codes(run.log_dir / "codes.npz", **vars(codes))
     with run.timed("evaluate"):
-        named, top_k = {options.method: codes}, tuple(options.top_k)
+        top_k = tuple(sorted({*options.top_k, *([k] if k else [])}))
+        named = {options.method: codes}
         scored = score_all(named, None, top_k, "expected", RADIUS, run.device, shared=True)
     metrics = {**scored[options.method].to_dict(), **_identity(run)}
+    metrics["headline"] = metrics["map_at_k"][k] if k else metrics["map"]
     metrics |= _index_order(run, codes) | classification(query, codes.query_labels)
     if open_set:
         metrics["open_set"] = evaluate_open_set(run, encoder, query, database)
@@ -139,6 +141,7 @@ def _identity(run: Run) -> dict[str, Any]:
         "method": options.method,
         "dataset": options.dataset,
         "protocol": dataset.split.protocol,
+        "metric": dataset.split.metric,
         "imbalance_factor": options.imbalance_factor,
         "code_length": options.code_length,
         "seed": options.seed,
@@ -175,14 +178,16 @@ def make_run_codes(run: Run, query: Encoded, database: Encoded) -> Codes:
 
 def _log(run: Run, metrics: dict[str, Any]) -> None:
     groups = {f"map_{name}": value for name, value in metrics["groups"].items()}
-    shown = {"map": metrics["map"], **groups}
+    headline = metrics["metric"].lower().replace("@all", "").replace("@", "_at_")
+    shown = {headline: metrics["headline"], "map": metrics["map"], **groups}
     optional = ("map_index_order", "accuracy", "macro_f1")
     shown |= {key: metrics[key] for key in optional if key in metrics}
     shown |= {f"open_{k}": v for k, v in metrics.get("open_set", {}).items()}
     figures = ", ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
     logger.info(
-        "test, %d bits, MAP@ALL, ties %s, protocol %s: %s",
+        "test, %d bits, %s, ties %s, protocol %s: %s",
         metrics["code_length"],
+        metrics["metric"],
         metrics["ties"],
         metrics["protocol"],
         figures,

@@ -37,6 +37,8 @@ COLUMNS = [
     "accuracy",
     "split_digest",
     "map_index_order",  # ties broken by the database's order; codes of few bits only
+    "metric",  # the protocol's: MAP@ALL or MAP@K
+    "headline",  # its value
 ]
 
 
