@@ -8,7 +8,9 @@ from tqdm import tqdm
 
 from data.content import hash_bytes
 from data.leakage import describe_leaks, find_leaks
+from data.protocol import ROLES, Protocol
 from data.source import Source
+from data.split import make_split
 from utils.errors import UserError
 
 
@@ -28,6 +30,8 @@ class SourceReport:
 
     unreadable: the message of every image that cannot be decoded.
     overlap: (query, training or database image) names with equal pixels.
+    protocol: the protocol's counts in a line, or None where there is none.
+    misfit: why the source does not fit the protocol, or None.
     """
 
     name: str
@@ -35,11 +39,13 @@ class SourceReport:
     subsets: list[SubsetSummary]
     unreadable: list[str]
     overlap: list[tuple[str, str]]
+    protocol: str | None = None
+    misfit: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether every image can be read and no query is a training or database image."""
-        return not self.unreadable and not self.overlap
+        """Whether images can be read, no query is searched, and the protocol's counts hold."""
+        return not self.unreadable and not self.overlap and self.misfit is None
 
     def lines(self) -> list[str]:
         """Return the report for printing."""
@@ -53,18 +59,29 @@ class SourceReport:
                     *_spread(subset.labels_per_image)
                 )
             lines.append(line)
+        lines += [f"  {line}" for line in (self.protocol, self.misfit) if line is not None]
         lines.append(f"  unreadable images: {len(self.unreadable)}")
         lines += [f"    {message}" for message in self.unreadable]
         lines.append(f"  {describe_leaks(self.overlap)}" if self.overlap else "  no overlap")
         return lines
 
 
-def check_source(source: Source) -> SourceReport:
-    """Decode every image of a source and report on it; broken images are listed, not raised."""
+def check_source(source: Source, protocol: Protocol | None = None, seed: int = 0) -> SourceReport:
+    """Decode every image of a source and report on it; broken images are listed, not raised.
+
+    protocol: draws, with the seed, the queries and training images whose counts and overlap are
+        reported; without one these are the publisher's own.
+    """
     digests, unreadable = _decode_all(source)
-    names = source.subsets.keys()
-    queries = _readable(source, digests, names & {"test", "query", "open"})
-    others = _readable(source, digests, names & {"train", "database"})
+    roles, misfit = dict(source.subsets), None
+    if protocol is not None:
+        try:
+            split = make_split(source, protocol=protocol, seed=seed, validation_per_class=0)
+            roles |= {role: getattr(split, role) for role in ROLES}
+        except UserError as error:
+            misfit = str(error)
+    queries = _readable(roles, digests, {"test", "query", "open"})
+    others = _readable(roles, digests, {"train", "database"})
     return SourceReport(
         name=source.name,
         num_classes=source.num_classes,
@@ -76,13 +93,24 @@ def check_source(source: Source) -> SourceReport:
             [source.image_names[i] for i in others],
             [digests[i] for i in others],
         ),
+        protocol=None if protocol is None or misfit else _counts(protocol, roles),
+        misfit=misfit,
     )
+
+
+def _counts(protocol: Protocol, roles: dict[str, np.ndarray]) -> str:
+    counts = ", ".join(f"{role} {len(roles[role])}" for role in ROLES)
+    return f"protocol {protocol.name}, {protocol.metric}: {counts}, as expected"
 
 
 def _decode_all(source: Source) -> tuple[dict[int, bytes], list[str]]:
     """Return the pixel digest of each readable image, and a message for each other."""
 
     def decode(index: int) -> bytes | str:
+        if source.features is not None:
+            row = source.features[index]
+            wrong = f"features of {source.image_names[index]} are NaN or infinite"
+            return hash_bytes(row.tobytes()) if np.isfinite(row).all() else wrong
         try:
             image = source.read(index)
         except UserError as error:
@@ -98,8 +126,10 @@ def _decode_all(source: Source) -> tuple[dict[int, bytes], list[str]]:
     return digests, [value for value in found.values() if isinstance(value, str)]
 
 
-def _readable(source: Source, digests: dict[int, bytes], subsets: set[str]) -> list[int]:
-    indices = {int(index) for name in subsets for index in source.subsets[name]}
+def _readable(
+    roles: dict[str, np.ndarray], digests: dict[int, bytes], names: set[str]
+) -> list[int]:
+    indices = {int(index) for name in names & roles.keys() for index in roles[name]}
     return sorted(indices & digests.keys())
 
 

@@ -101,7 +101,7 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 
 def _check_parts(config: RunConfig) -> None:
-    if not config.networks:
+    if not config.networks and config.engine != "shallow":  # which may read a file of features
         raise UserError("networks is empty; name at least one network")
     if config.engine == "minibatch" and not config.criterions:
         raise UserError("criterions is empty; name at least one loss")

@@ -60,7 +60,7 @@ def choose_precision(options: TrainingOptions, device: torch.device) -> Precisio
 def make_augmentation(config: RunConfig, model: nn.Sequential) -> Augmentation:
     """The config's augmentation, normalised as the first network expects."""
     options = config.training_opt
-    backbone = model[0]
+    backbone = model[0] if len(model) else None
     given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in options.augmentation.items()

@@ -161,6 +161,7 @@ class HasherOptions:
 
     def_file: str
     params: dict[str, Any] = field(default_factory=dict)
+    standardize: bool = False  # features, by one mean and one deviation over the database
 
 
 def build_section(kind: type[Section], values: Any, where: str) -> Section:

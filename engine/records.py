@@ -85,7 +85,6 @@ def check_columns(text: str, path: str | Path) -> None:
 def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """The columns of a record, from metrics.json's values and the resolved config."""
     environment, seconds = metrics["environment"], metrics["seconds"]
-    first = next(iter(config["networks"].values()))
     groups = {f"map_{name}": value for name, value in metrics["groups"].items()}
     row = {
         **{name: metrics.get(name) for name in COLUMNS},
@@ -94,12 +93,20 @@ def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         "gpu": environment["gpu"] or "CPU",
         "torch": environment["torch"],
         "commit": environment["commit"],
-        "backbone": first["params"].get("arch", Path(first["def_file"]).stem),
+        "backbone": _backbone(config),
         "num_epochs": config["training_opt"]["num_epochs"],
         "batch_size": config["training_opt"]["batch_size"],
         "train_images": metrics["counts"]["train"],
     }
     return {name: _short(row[name]) for name in COLUMNS}
+
+
+def _backbone(config: dict[str, Any]) -> str:
+    """The first network's name, or the feature file's where there is no network."""
+    if not config["networks"]:
+        return Path(config["data"]["params"].get("file", "")).stem
+    first = next(iter(config["networks"].values()))
+    return first["params"].get("arch", Path(first["def_file"]).stem)
 
 
 def _short(value: Any) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.config import RunConfig
-from engine.options import DataOptions
+from engine.options import DataOptions, NetworkOptions
 
 NUM_CLASSES = 6
 IMAGES_PER_CLASS = 12
@@ -36,7 +36,7 @@ def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
         warmup_epochs=0,
         evaluate_interval=1,
         batch_size=batch_size,
-        code_length=_few_bits(options.code_length),
+        code_length=_few_bits(options.code_length, config.engine),
         feature_dim=min(options.feature_dim, 32),
         imbalance_factor=None,
         num_classes=None,
@@ -44,9 +44,13 @@ def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
         device="auto",
     )
     networks = {name: replace(each, weights=None) for name, each in config.networks.items()}
+    if not networks:  # the config reads features: here the pixels are
+        networks["pixels"] = NetworkOptions("./models/pixels.py")
     return replace(config, training_opt=training_opt, data=data, networks=networks)
 
 
-def _few_bits(code_length: int | list[int]) -> int | list[int]:
-    """A short code for a small network; several lengths differ for a reason, and are few bits."""
-    return min(code_length, 16) if isinstance(code_length, int) else code_length
+def _few_bits(code_length: int | list[int], engine: str) -> int | list[int]:
+    """A short code for a small network; networks that learn several lengths need each of them."""
+    if isinstance(code_length, int):
+        return min(code_length, 16)
+    return [each for each in code_length if each <= 16] if engine == "shallow" else code_length
