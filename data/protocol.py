@@ -53,6 +53,11 @@ class Protocol:
     headline_k: int | None
     expected: dict[str, tuple[int, int]]
 
+    @property
+    def metric(self) -> str:
+        """The headline metric: MAP@ALL or MAP@K."""
+        return f"MAP@{self.headline_k or 'ALL'}"
+
 
 def load_protocol(name: str) -> Protocol:
     """Return the protocol data/protocols/<name>.yaml, or that of a file <name> ending in .yaml.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.check import check_source
+from data.protocol import load_protocol
 from engine import shallow
 from engine.build import check_config_parts
 from engine.checkpoint import (
@@ -101,7 +102,8 @@ def test_only(
 def check_data(config: RunConfig) -> bool:
     """Print what the config's data holds and what is wrong with it; whether all is well."""
     check_config_parts(config)
-    report = check_source(open_source(config))
+    protocol = load_protocol(config.data.protocol) if config.data.protocol else None
+    report = check_source(open_source(config), protocol, config.training_opt.seed)
     print("\n".join(report.lines()))
     return report.ok
 

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.check import check_source
 from data.image_folder import create_source
+from data.protocol import Draw, Protocol
 
 
 @pytest.fixture
@@ -55,3 +58,43 @@ def test_multi_label_sources_count_labels_an_image(array_source):
 def test_sources_in_memory_and_without_queries(array_source):
     report = check_source(array_source(all=[3, 3]))
     assert report.ok and report.overlap == []
+
+
+def small(**expected) -> Protocol:
+    """Asks for a query and a training image of each of the three classes."""
+    counts = {"classes": 3, "query": 3, "train": 3, "database": 10, **expected}
+    return Protocol(
+        name="small",
+        dataset="letters",
+        publication="none",
+        multi_label=False,
+        queries=Draw(per_class=1),
+        train=Draw(per_class=1),
+        headline_k=7,
+        expected={role: (count, count) for role, count in counts.items()},
+    )
+
+
+def test_a_protocols_counts_are_reported(root):
+    report = check_source(create_source(root, join=True), small())
+    assert report.ok
+    assert report.lines()[2] == (
+        "  protocol small, MAP@7: query 3, train 3, database 10, as expected"
+    )
+
+
+def test_counts_that_do_not_hold_are_a_fault_beside_the_rest(root):
+    report = check_source(create_source(root, join=True), small(database=11))
+    assert not report.ok
+    assert "found 10 database (expected 11)" in report.lines()[2]
+    assert report.lines()[3] == "  unreadable images: 0"
+
+
+def test_overlap_of_drawn_queries_is_found(array_source):
+    source = array_source(all=[4, 4, 5])
+    pixels = source.arrays.copy()
+    pixels[:4] = pixels[0]  # whichever of the first class asks, its copies are searched
+    report = check_source(replace(source, arrays=pixels), small())
+    ((query, other),) = report.overlap
+    assert {query, other} <= set(source.image_names[:4]) and query != other
+    assert check_source(source, small()).ok
