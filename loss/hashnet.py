@@ -8,8 +8,6 @@ from torch.nn import functional
 
 from utils.errors import UserError
 
-SHARPNESS = 10.0  # α · q of the authors' released code
-
 
 class HashNetLoss(nn.Module):
     """Mean over pairs of w_ij [log(1 + exp(α⟨h_i, h_j⟩)) - α s_ij ⟨h_i, h_j⟩].
@@ -25,8 +23,6 @@ class HashNetLoss(nn.Module):
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise UserError(f"HashNet loss: alpha is {alpha}, expected a number above 0")
         self.alpha = alpha
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
@@ -59,11 +55,15 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 
-def create_loss(code_length: int, alpha: float | None = None) -> HashNetLoss:
-    """Build the loss for codes of `code_length` bits.
+def create_loss(code_length: int, scale: float = 10.0) -> HashNetLoss:
+    """Build the loss with α = scale / q, so that α⟨h_i, h_j⟩ spans ±scale at any code length q.
 
     Args:
-        alpha: scale α of the inner products. None is 10 / q, the authors' `sigmoid_param`
-            (github.com/thuml/HashNet), with which α⟨h_i, h_j⟩ spans ±10 at every code length.
+        scale: above 0; the authors' code has 10 (`sigmoid_param`, github.com/thuml/HashNet).
+
+    Raises:
+        UserError: if `scale` is not a number above 0.
     """
-    return HashNetLoss(SHARPNESS / code_length if alpha is None else alpha)
+    if not (math.isfinite(scale) and scale > 0):
+        raise UserError(f"HashNet loss: scale is {scale}, expected a number above 0")
+    return HashNetLoss(scale / code_length)

@@ -10,7 +10,6 @@ config = {
         **training_opt,
         "method": "hashnet",
         "log_dir": training_opt["log_dir"].replace("stage_1", "hashnet"),
-        "batch_size": 128,  # similar pairs of every class in a batch
     },
     "networks": {
         **stage_1["networks"],

@@ -36,7 +36,7 @@ def plain_loss(codes, alike, alpha):
 def test_loss_equals_a_loop_over_pairs(alpha):
     codes, labels = batch()
     expected = plain_loss(codes, lambda i, j: bool(labels[i] == labels[j]), alpha)
-    loss = hashnet.create_loss(6, alpha)(codes, labels)
+    loss = hashnet.HashNetLoss(alpha)(codes, labels)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -45,7 +45,7 @@ def test_loss_equals_a_loop_where_images_have_several_labels():
     sets = [set(row.nonzero().flatten().tolist()) for row in labels]
     assert set() in sets  # an image without labels is like none, itself included
     expected = plain_loss(codes, lambda i, j: bool(sets[i] & sets[j]), 0.7)
-    loss = hashnet.create_loss(6, 0.7)(codes, labels)
+    loss = hashnet.HashNetLoss(0.7)(codes, labels)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -57,8 +57,9 @@ def test_one_hot_labels_give_the_loss_of_class_indices():
     )
 
 
-def test_alpha_is_ten_over_the_code_length_by_default():
+def test_alpha_is_the_scale_over_the_code_length_by_default_of_10():
     assert hashnet.create_loss(32).alpha == 10 / 32
+    assert hashnet.create_loss(32, scale=4.0).alpha == 4 / 32
 
 
 def test_more_than_255_shared_labels_still_count():
@@ -82,7 +83,7 @@ def test_a_batch_of_one_kind_of_pair_is_its_plain_mean(labels):
     sign = -1 if labels[0] == labels[1] else 1
     terms = [math.log(1 + math.exp(sign * product)) for product in products]
     codes.requires_grad_()
-    loss = hashnet.create_loss(6, 1.0)(codes, torch.tensor(labels))
+    loss = hashnet.HashNetLoss(1.0)(codes, torch.tensor(labels))
     assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
     loss.backward()
     assert torch.isfinite(codes.grad).all()
@@ -99,11 +100,11 @@ def test_an_image_alone_has_no_pair_and_no_loss():
 def test_gradient_is_that_of_the_loop():
     codes, labels = batch(count=4)
     codes = codes.double().requires_grad_()
-    loss = hashnet.create_loss(6, 0.9)
+    loss = hashnet.HashNetLoss(0.9)
     assert torch.autograd.gradcheck(lambda h: loss(h, labels), codes)
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0, math.inf, math.nan])
-def test_alpha_must_be_a_number_above_zero(alpha):
-    with pytest.raises(UserError, match=f"alpha is {alpha}, expected a number above 0"):
-        hashnet.create_loss(8, alpha)
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_the_scale_must_be_a_number_above_zero(scale):
+    with pytest.raises(UserError, match=f"scale is {scale}, expected a number above 0"):
+        hashnet.create_loss(8, scale)
