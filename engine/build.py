@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import RunConfig
-from engine.options import NetworkOptions, TrainingOptions, fits
+from engine.options import CriterionOptions, NetworkOptions, TrainingOptions, fits
 from utils.def_file import call, check_params, load_function
 from utils.errors import UserError, unknown_key
 
@@ -37,7 +37,6 @@ def check_config_parts(config: RunConfig) -> None:
             where = f"criterions.{name}"
             create = load_function(criterion.def_file, "create_loss", where)
             check_params(create, criterion.loss_params, f"{where}.loss_params")
-            _check_code_length(config.training_opt, create, where)
             _check_optim_params(config.training_opt, criterion.optim_params, where)
         if config.hasher:
             create = load_function(config.hasher.def_file, "create_model", "hasher")
@@ -93,30 +92,73 @@ def _with_weights(
 
 @dataclass
 class Criterion:
-    """A loss with its weight, and the names of the outputs that its `forward` asks for."""
+    """A loss with its weight, and the names of the outputs that its `forward` asks for.
+
+    `option` is its name in the config; a run of several code lengths has a loss a length by it.
+    """
 
     loss: nn.Module
     weight: float
     inputs: list[str]
+    option: str = ""
+
+
+class LossOfLength(nn.Module):
+    """A loss that reads the codes of one length among several as `codes`."""
+
+    def __init__(self, loss: nn.Module, output: str) -> None:
+        super().__init__()
+        self.loss = loss
+        self.output = output
+
+    def forward(self, **given: Tensor) -> Tensor:
+        codes = given.pop(self.output)
+        return self.loss(codes=codes, **given)
 
 
 def build_criterions(
     config: RunConfig, num_classes: int, class_counts: Tensor, device: torch.device
 ) -> dict[str, Criterion]:
-    """Build `criterions`; `class_counts` (C,) are the training images per class."""
-    supplied = {
-        "num_classes": num_classes,
-        "code_length": config.training_opt.code_length,
-        "class_counts": class_counts,
-    }
+    """Build `criterions`; `class_counts` (C,) are the training images per class.
+
+    In a run of several code lengths a loss that reads `codes` is built once a length, as
+    `name/<q>bits`.
+
+    Raises:
+        UserError: if a loss cannot be built, or has weights of another number than code lengths.
+    """
+    lengths = config.training_opt.code_lengths
+    supplied: dict[str, Any] = {"num_classes": num_classes, "class_counts": class_counts}
+    if config.alternate:
+        supplied["samples"] = config.alternate.samples
     criterions = {}
     for name, options in config.criterions.items():
         where = f"criterions.{name}"
         create = load_function(options.def_file, "create_loss", where)
-        loss = call(create, options.loss_params, supplied, where).to(device)
-        inputs = list(inspect.signature(loss.forward).parameters)
-        criterions[name] = Criterion(loss, options.weight, inputs)
+        weights = _weights(options, lengths, where)
+        for length, weight in zip(lengths, weights, strict=True):
+            given = {**supplied, "code_length": length}
+            loss = call(create, options.loss_params, given, where).to(device)
+            inputs = list(inspect.signature(loss.forward).parameters)
+            if len(lengths) == 1 or "codes" not in inputs:
+                criterions[name] = Criterion(loss, weight, inputs, name)
+                break
+            of_length = LossOfLength(loss, config.training_opt.code_outputs[length])
+            inputs[inputs.index("codes")] = of_length.output
+            criterions[f"{name}/{length}bits"] = Criterion(of_length, weight, inputs, name)
     return criterions
+
+
+def _weights(options: CriterionOptions, lengths: list[int], where: str) -> list[float]:
+    """The weight of a loss for each code length."""
+    if not isinstance(options.weight, list | tuple):
+        return [options.weight] * len(lengths)
+    if len(options.weight) != len(lengths):
+        raise UserError(
+            f"{where}.weight is {options.weight}, expected one number, or one a code length "
+            f"of {lengths}"
+        )
+    return list(options.weight)
 
 
 def build_optimizer(
@@ -135,12 +177,15 @@ def build_optimizer(
         parameters = [p for p in model.get_submodule(name).parameters() if p.requires_grad]
         if parameters:
             groups.append({"params": parameters, "name": name, **(network.optim_params or {})})
-    for name, criterion in config.criterions.items():
-        parameters = list(criterions[name].loss.parameters())
+    for name, criterion in criterions.items():
+        optim_params = config.criterions[criterion.option].optim_params
+        parameters = list(criterion.loss.parameters())
         if parameters:
-            groups.append({"params": parameters, "name": name, **(criterion.optim_params or {})})
-        elif criterion.optim_params:
-            raise UserError(f"criterions.{name}.optim_params: this loss has no parameters; drop it")
+            groups.append({"params": parameters, "name": name, **(optim_params or {})})
+        elif optim_params:
+            raise UserError(
+                f"criterions.{criterion.option}.optim_params: this loss has no parameters; drop it"
+            )
     if not groups:
         raise UserError("every network is fixed and no loss has parameters: nothing to train")
     kind, params = getattr(torch.optim, options["name"]), dict(options.get("params", {}))

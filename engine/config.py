@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from engine.options import (
+    AlternateOptions,
     CriterionOptions,
     DataOptions,
     HasherOptions,
@@ -22,7 +23,10 @@ from engine.options import (
 from utils.atomic_file import write_text
 from utils.errors import UserError, unknown_key
 
-ENGINES = ("minibatch", "shallow")
+ENGINES = ("minibatch", "shallow", "alternate")
+SECTIONS = (
+    "training_opt", "data", "networks", "criterions", "memory", "engine", "hasher", "alternate",
+)  # fmt: skip
 
 
 @dataclass
@@ -37,6 +41,7 @@ class RunConfig:
     memory: MemoryOptions
     engine: str
     hasher: HasherOptions | None
+    alternate: AlternateOptions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the config file states them."""
@@ -66,15 +71,16 @@ def check_config(values: dict[str, Any], path: str) -> RunConfig:
     Raises:
         UserError: for a key that nothing reads, a missing one, or a value that is not valid.
     """
-    sections = ("training_opt", "data", "networks", "criterions", "memory", "engine", "hasher")
     for key in values:
-        if key not in sections:
-            raise unknown_key(key, key, list(sections))
+        if key not in SECTIONS:
+            raise unknown_key(key, key, list(SECTIONS))
     training_opt = build_section(TrainingOptions, values.get("training_opt", {}), "training_opt")
     engine = values.get("engine", "minibatch")
     if engine not in ENGINES:
         raise UserError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}")
-    hasher = values.get("hasher")
+    hasher, alternate = values.get("hasher"), values.get("alternate")
+    if engine == "alternate" and alternate is None:
+        alternate = {}
     config = RunConfig(
         path=path,
         training_opt=training_opt,
@@ -84,6 +90,9 @@ def check_config(values: dict[str, Any], path: str) -> RunConfig:
         memory=build_section(MemoryOptions, values.get("memory", {}), "memory"),
         engine=engine,
         hasher=None if hasher is None else build_section(HasherOptions, hasher, "hasher"),
+        alternate=None
+        if alternate is None
+        else build_section(AlternateOptions, alternate, "alternate"),
     )
     _check_parts(config)
     training_opt.log_dir = _fill(training_opt.log_dir, training_opt, "training_opt.log_dir")
@@ -91,6 +100,8 @@ def check_config(values: dict[str, Any], path: str) -> RunConfig:
         if network.weights:
             place = f"networks.{name}.weights"
             network.weights = _fill(network.weights, training_opt, place)
+    if config.alternate and config.alternate.base:
+        config.alternate.base = _fill(config.alternate.base, training_opt, "alternate.base")
     return config
 
 
@@ -111,6 +122,23 @@ def _check_parts(config: RunConfig) -> None:
         )
     if (config.engine == "shallow") != (config.hasher is not None):
         raise UserError("engine 'shallow' and a hasher go together; give both or neither")
+    if config.alternate:
+        _check_alternate(config, config.alternate)
+
+
+def _check_alternate(config: RunConfig, options: AlternateOptions) -> None:
+    """The epochs of an alternating run follow from its turns."""
+    if config.engine != "alternate":
+        raise UserError("the section alternate is for engine 'alternate'; set engine, or drop it")
+    if config.memory.centroids:
+        raise UserError("engine 'alternate' keeps no memory; set memory.centroids=False")
+    epochs = options.iterations * options.epochs
+    if config.training_opt.num_epochs not in (0, epochs):
+        raise UserError(
+            f"training_opt.num_epochs is {config.training_opt.num_epochs}, but alternate has "
+            f"{options.iterations} turns of {options.epochs} epochs; leave num_epochs out"
+        )
+    config.training_opt.num_epochs = epochs
 
 
 def _named(kind: type[Any], values: Any, where: str) -> dict[str, Any]:

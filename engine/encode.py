@@ -31,19 +31,27 @@ def encode(run: Run, indices: NDArray[np.int64]) -> Encoded:
 
 
 def network_encoders(run: Run) -> dict[int, Encoder]:
-    """An encoder a code length, by the run's networks; one pass over images serves all lengths.
+    """An encoder a code length, by the run's networks; one pass over images serves all lengths."""
+    return encoders_by_length(run, partial(encode_lengths, run))
+
+
+def encoders_by_length(
+    run: Run, encode_all: Callable[[NDArray[np.int64]], dict[int, Encoded]]
+) -> dict[int, Encoder]:
+    """An encoder a code length of the run, by what codes images in all lengths at once.
 
     The codes of the images asked for last are kept for the other lengths.
     """
     lengths = run.config.training_opt.code_lengths
-    if len(lengths) == 1:
-        return {lengths[0]: encode}
     kept: list[tuple[NDArray[np.int64], dict[int, Encoded]]] = []
 
     def one_of(code_length: int, _: Run, indices: NDArray[np.int64]) -> Encoded:
         if not kept or kept[0][0] is not indices:
-            kept[:] = [(indices, encode_lengths(run, indices))]
-        return kept[0][1][code_length]
+            kept[:] = [(indices, encode_all(indices))]
+        found = kept[0][1][code_length]
+        if len(lengths) == 1:
+            kept.clear()
+        return found
 
     return {length: partial(one_of, length) for length in lengths}
 
@@ -54,7 +62,7 @@ def encode_lengths(run: Run, indices: NDArray[np.int64]) -> dict[int, Encoded]:
     Raises:
         UserError: if the networks do not give codes of each length.
     """
-    names = output_names(run.config.training_opt.code_lengths)
+    names = run.config.training_opt.code_outputs
     outputs = collect_outputs(
         run.model,
         run.dataset,
@@ -72,10 +80,3 @@ def encode_lengths(run: Run, indices: NDArray[np.int64]) -> dict[int, Encoded]:
         length: Encoded(np.asarray(pack(binarize(outputs[name].cpu().numpy()))), logits)
         for length, name in names.items()
     }
-
-
-def output_names(code_lengths: list[int]) -> dict[int, str]:
-    """What networks call the codes (B, q) of each length: `codes`, of several `codes_<q>`."""
-    if len(code_lengths) == 1:
-        return {code_lengths[0]: "codes"}
-    return {length: f"codes_{length}" for length in code_lengths}

@@ -36,7 +36,7 @@ class TrainingOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accelerate: Literal["auto", "none", "graph", "compile"] = "auto"  # see engine/accelerate.py
     gradient_clip: float | None = None  # largest norm of the gradient
-    evaluate_interval: int = 10  # epochs between validations
+    evaluate_interval: int = 10  # epochs between validations; of engine 'alternate', turns
     evaluation_batch_size: int = 256
     top_k: list[int] = field(default_factory=lambda: [100, 1000])  # K of MAP@K, precision@K
     num_workers: int | Literal["auto"] = "auto"  # processes that read images too large to hold
@@ -70,6 +70,12 @@ class TrainingOptions:
     def code_lengths(self) -> list[int]:
         """The code lengths of the run, also where there is one."""
         return self.code_length if isinstance(self.code_length, list) else [self.code_length]
+
+    @property
+    def code_outputs(self) -> dict[int, str]:
+        """What networks call the codes (B, q) of each length: `codes`, of several `codes_<q>`."""
+        several = len(self.code_lengths) > 1
+        return {length: f"codes_{length}" if several else "codes" for length in self.code_lengths}
 
     def _check_code_length(self) -> None:
         if not isinstance(self.code_length, int):  # a list of one is that one
@@ -118,19 +124,25 @@ class NetworkOptions:
     fix: bool = False  # frozen, batch statistics too
     weights: str | None = None  # None, 'default' (the library's), or a checkpoint file
     fresh: list[str] = field(default_factory=list)  # parts that `weights` need not hold
+    fix_statistics: bool = False  # batch norms keep their statistics while weights are trained
 
 
 @dataclass
 class CriterionOptions:
-    """One entry of `criterions`; the total loss is their weighted sum."""
+    """One entry of `criterions`; the total loss is their weighted sum.
+
+    In a run of several code lengths a loss of the codes counts once a length, by one weight or by
+    one each, in the order of the lengths.
+    """
 
     def_file: str
     loss_params: dict[str, Any] = field(default_factory=dict)
     optim_params: dict[str, Any] | None = None
-    weight: float = 1.0
+    weight: float | list[float] = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.weight):
+        weights = self.weight if isinstance(self.weight, list | tuple) else [self.weight]
+        if not all(math.isfinite(weight) for weight in weights):
             raise UserError(f"a criterion's weight is {self.weight}, expected a finite number")
 
 
@@ -153,6 +165,25 @@ class MemoryOptions:
     def rows_per_class(self) -> int:
         """Memory rows a class: its centroid and the samples; 0 without a memory."""
         return 1 + self.dpp_samples if self.centroids else 0
+
+
+@dataclass
+class AlternateOptions:
+    """`alternate`: network and database codes learned in turn, by engine 'alternate'."""
+
+    samples: int = 2000  # database images drawn for the network's turn
+    iterations: int = 50  # turns of network and codes
+    epochs: int = 3  # over the drawn images, in one turn
+    sweeps: int = 1  # over the bits, in one turn of the codes
+    dissimilar: float | Literal["auto"] = "auto"  # r: S is 1 or -r; auto: #similar / #dissimilar
+    base: str | None = None  # a checkpoint whose database codes stay, as classes arrive
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "epochs", "sweeps"):
+            _at_least(self, "alternate", name, 1)
+        _at_least(self, "alternate", "samples", 2)
+        if self.dissimilar != "auto":
+            _at_least(self, "alternate", "dissimilar", 0)
 
 
 @dataclass
