@@ -127,9 +127,10 @@ def smoke(config: RunConfig) -> None:
     check_config_parts(config)
     with tempfile.TemporaryDirectory() as folder:
         small = smoke_config(config, Path(folder))
-        train_and_test(small, open_set=True)
+        open_set = bool(small.data.open_classes)
+        train_and_test(small, open_set=open_set)
         if config.engine == "minibatch":
-            test_only(small, open_set=True)
+            test_only(small, open_set=open_set)
     print(f"{config.path}: smoke run passed")
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from data.protocol import load_protocol
 from engine.config import RunConfig
 from engine.options import DataOptions, NetworkOptions
 
@@ -16,16 +17,21 @@ def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
     options = config.training_opt
     image_size = min(options.image_size, LARGEST_IMAGE)
     queries = 2
+    protocol = load_protocol(config.data.protocol) if config.data.protocol else None
+    multi_label = protocol is not None and protocol.multi_label
+    open_classes = 0 if multi_label else 1  # images of several classes are none's alone
     data = DataOptions(
         def_file="./data/synthetic.py",
         params={
-            "num_classes": NUM_CLASSES + 1,
+            "num_classes": NUM_CLASSES + open_classes,
             "image_size": image_size,
             "images_per_class": IMAGES_PER_CLASS,
+            "multi_label": multi_label,
         },
         queries_per_class=queries,
         validation_per_class=2,
-        open_classes=1,
+        open_classes=open_classes,
+        train_classes=config.data.train_classes and NUM_CLASSES // 2,
     )
     batch_size = NUM_CLASSES * (IMAGES_PER_CLASS - 2 * queries) // 2
     training_opt = replace(
