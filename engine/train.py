@@ -1,8 +1,8 @@
 """Plain mini-batch training, for both stages."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from engine.checkpoint import (
     network_states,
     save_checkpoint,
 )
+from engine.encode import Encoder
 from engine.evaluate import validate
 from engine.memory import refresh_memory
 from engine.objective import Objective
@@ -53,6 +54,8 @@ class Training:
     epoch: int = 0  # epochs finished
     best_epoch: int = 0
     best_map: float = -1.0
+    encoders: Mapping[int, Encoder] | None = None  # for validation; None: the networks'
+    kept: dict[str, Any] = field(default_factory=dict)  # what else checkpoints hold
 
 
 def train(run: Run, training: Training, resume: bool = False) -> None:
@@ -65,26 +68,32 @@ def train(run: Run, training: Training, resume: bool = False) -> None:
     """
     options = run.config.training_opt
     if resume:
-        _restore(run, training)
+        restore(run, training)
     refresh_memory(run)
-    with _bar(options.num_epochs, training.epoch) as bar:
+    with progress_bar(options.num_epochs, training.epoch) as bar:
         for epoch in range(training.epoch, options.num_epochs):
             with run.timed("train"):
                 losses = train_epoch(run, training, epoch)
                 refresh_memory(run)
             training.epoch = epoch + 1
-            _log_epoch(run, training, losses)
+            log_epoch(run, training, losses)
             last = training.epoch == options.num_epochs
             if last or training.epoch % options.evaluate_interval == 0:
                 validate_and_save(run, training)
             bar.update()
             bar.set_postfix(loss=f"{sum(losses.values()):.3f}", map=f"{training.best_map:.4f}")
+    take_best(run, training)
+
+
+def take_best(run: Run, training: Training) -> dict[str, Any]:
+    """Load the best checkpoint's weights into the model at the end of training; returns it."""
     distributed.wait()  # for rank 0 to have written it
     best = load_checkpoint(run.log_dir / BEST)
     load_networks(run.model, best, run.log_dir / BEST)
     run.checkpoint = describe_checkpoint(best, run.log_dir / BEST)
     logger.info("best validation MAP %.4f at epoch %d", training.best_map, training.best_epoch)
     logger.info("%s", describe_speed(run))
+    return best
 
 
 def build_training(run: Run) -> Training:
@@ -159,11 +168,16 @@ def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[s
 
 
 def train_mode(run: Run) -> None:
-    """Training mode, but for fixed networks, whose batch statistics stay as they are."""
+    """Training mode, but for fixed networks and statistics, which stay as they are."""
     run.model.train()
     for name, options in run.config.networks.items():
+        network = run.model.get_submodule(name)
         if options.fix:
-            run.model.get_submodule(name).eval()
+            network.eval()
+        elif options.fix_statistics:
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
 
 def set_progress(objective: Objective, epoch: int, num_epochs: int) -> None:
@@ -180,7 +194,7 @@ def set_progress(objective: Objective, epoch: int, num_epochs: int) -> None:
 def validate_and_save(run: Run, training: Training) -> None:
     """Validate, keep the checkpoint if it is the best so far, and the last one to resume from."""
     with run.timed("validate"):
-        result = validate(run)
+        result = validate(run, training.encoders)
     scores = {"map": result.map, **{f"map_{k}": v for k, v in result.groups.items()}}
     for name, value in scores.items():
         if value is not None and run.writer:
@@ -215,8 +229,8 @@ def _save(run: Run, training: Training, best: bool) -> None:
     )
 
 
-def _restore(run: Run, training: Training) -> None:
-    """Take up the last checkpoint of the run's folder."""
+def restore(run: Run, training: Training) -> dict[str, Any]:
+    """Take up the last checkpoint of the run's folder; returns it."""
     path = run.log_dir / LAST
     checkpoint = load_checkpoint(path)
     check_split(checkpoint, run.dataset, path)
@@ -234,6 +248,7 @@ def _restore(run: Run, training: Training) -> None:
     run.seconds.update(checkpoint["seconds"])
     run.images_per_second = _images_per_second(run, training)
     logger.info("resumed after epoch %d", training.epoch)
+    return checkpoint
 
 
 def _images_per_second(run: Run, training: Training) -> float:
@@ -285,6 +300,7 @@ def _about(run: Run, training: Training) -> dict[str, Any]:
         "split_digest": dataset.digest,
         "class_names": list(dataset.source.class_names),
         "class_counts": dataset.split.class_counts.tolist(),
+        **training.kept,
     }
 
 
@@ -299,7 +315,7 @@ def _index_batches(run: Run, epoch: int) -> list[NDArray[np.int64]]:
     return uniform_batches(dataset.split.train, options.batch_size, options.seed, epoch, least)
 
 
-def _bar(epochs: int, done: int) -> tqdm:
+def progress_bar(epochs: int, done: int) -> tqdm:
     """A progress bar, where rank 0 has a terminal."""
     disable = None if distributed.is_main() else True
     return tqdm(total=epochs, initial=done, unit="epoch", disable=disable)
@@ -312,7 +328,8 @@ def describe_speed(run: Run) -> str:
     return line if peak is None else f"{line}; peak GPU memory {peak:.1f} GiB"
 
 
-def _log_epoch(run: Run, training: Training, losses: dict[str, float]) -> None:
+def log_epoch(run: Run, training: Training, losses: dict[str, float]) -> None:
+    """Log an epoch's losses and learning rates, and count the speed."""
     run.images_per_second = _images_per_second(run, training)
     rates = {str(g["name"]): g["lr"] for g in training.optimizer.param_groups}
     logger.info(

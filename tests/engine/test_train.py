@@ -182,6 +182,19 @@ def test_a_fixed_network_keeps_its_weights_and_batch_statistics(tmp_path):
     _assert_equal_weights(before, run.model.feat_model.state_dict())
 
 
+def test_fixed_statistics_stay_while_weights_are_trained(tmp_path):
+    config = make_config(tmp_path)
+    config.networks["feat_model"].fix_statistics = True
+    run = open_run(config)
+    before = {k: v.clone() for k, v in run.model.feat_model.state_dict().items()}
+    train_epoch(run, build_training(run), 0)
+    for name, value in run.model.feat_model.state_dict().items():
+        if "running" in name:
+            assert torch.equal(before[name], value), name
+        elif "num_batches" not in name:
+            assert not torch.equal(before[name], value), name
+
+
 def test_losses_add_up_by_their_weights(tmp_path):
     """The gradient of two losses is the weighted sum of their own gradients."""
     entropy = {"def_file": "./loss/cross_entropy.py"}
@@ -230,7 +243,7 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation_map(tmp_path
         def __init__(self, value):
             self.map, self.groups = value, {}
 
-    monkeypatch.setattr("engine.train.validate", lambda run: Result(next(maps)))
+    monkeypatch.setattr("engine.train.validate", lambda run, _: Result(next(maps)))
     train_and_test(make_config(tmp_path, num_epochs=3))
     best = torch.load(tmp_path / BEST, weights_only=True)
     assert (best["epoch"], best["best_epoch"], best["best_map"]) == (2, 2, 0.9)
