@@ -15,6 +15,7 @@ from utils.atomic_file import atomic_path
 from utils.errors import UserError
 
 SUFFIX = ".npz"
+Stored = Literal["float16", "float32"]
 _SUBSET = "subset_"  # before a subset's name
 _ARRAYS = ("features", "labels", "image_names", "class_names", "name", "provenance")
 
@@ -64,7 +65,7 @@ def write_features(
     source: Source,
     features: np.ndarray,
     provenance: Mapping[str, Any],
-    dtype: Literal["float16", "float32"] = "float16",
+    dtype: Stored = "float16",
 ) -> None:
     """Write the features (n, d) of every image of a source, whole or not at all.
 

@@ -59,4 +59,4 @@ def _few_bits(code_length: int | list[int], engine: str) -> int | list[int]:
     """A short code for a small network; networks that learn several lengths need each of them."""
     if isinstance(code_length, int):
         return min(code_length, 16)
-    return [each for each in code_length if each <= 16] if engine == "shallow" else code_length
+    return min(*code_length, 16) if engine == "shallow" else code_length

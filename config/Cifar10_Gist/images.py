@@ -1,0 +1,25 @@
+"""CIFAR-10, GIST: spectral hashing on features made in the run; siblings read a file.
+
+python -m engine.features --config config/Cifar10_Gist/images.py \
+    --out data/cifar10_gist.npz
+"""
+
+config = {
+    "training_opt": {
+        "dataset": "Cifar10",
+        "method": "sh",
+        "log_dir": "./logs/Cifar10_Gist/{code_length}bits_seed{seed}/images",
+        "code_length": [8, 16, 24, 32, 48, 64, 96, 128],
+        "image_size": 32,
+        "precision": "fp32",
+        "seed": 0,
+    },
+    "data": {
+        "def_file": "./data/image_folder.py",
+        "params": {"folder": "Cifar10", "join": True},  # all 60,000 images are one pool
+        "protocol": "cifar10_5000",
+    },
+    "networks": {"feat_model": {"def_file": "./models/gist.py"}},
+    "engine": "shallow",
+    "hasher": {"def_file": "./models/spectral_hashing.py", "standardize": True},
+}
