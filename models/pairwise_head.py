@@ -1,4 +1,4 @@
-"""The head of pairwise methods: a hash layer that sharpens as training goes on, no classifier."""
+"""The head of pairwise methods: no classifier, a hash layer that sharpens as training goes on."""
 
 import torch
 from torch import Tensor, nn
