@@ -9,6 +9,7 @@ from typing import Any
 from data.check import check_source
 from data.protocol import load_protocol
 from engine import shallow
+from engine.alternate import build_alternation, encoders, stored_encoders, train_alternately
 from engine.build import check_config_parts
 from engine.checkpoint import (
     BEST,
@@ -26,7 +27,7 @@ from engine.open_set import check_open_queries
 from engine.profile import TRACE, profile_steps
 from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
-from engine.smoke import smoke_config
+from engine.smoke import smoke_configs
 from engine.train import build_training, check_first_batch, describe_checkpoint, train
 from utils.distributed import is_main
 from utils.errors import UserError
@@ -51,13 +52,19 @@ def train_and_test(
     if open_set:
         check_open_queries(run)
     training = build_training(run) if config.engine == "minibatch" else None
+    alternation = build_alternation(run, resume) if config.engine == "alternate" else None
     if training:
         check_first_batch(run, training)
+    if alternation:
+        check_first_batch(alternation.view, alternation.training)
     with run_folder(run, fresh=not resume):
         write_identity(run)
         if training:
             train(run, training, resume)
             metrics = test(run, network_encoders(run), open_set)
+        elif alternation:
+            train_alternately(alternation, resume)
+            metrics = test(run, encoders(run, alternation.learned), open_set)
         else:
             metrics = test(run, shallow.fit(run), open_set)
     return _recorded(run, metrics, record)
@@ -94,8 +101,12 @@ def test_only(
     run.checkpoint = describe_checkpoint(weights, path)
     if path.resolve() == own.resolve():
         _recall_training_time(run)
+    if config.engine == "alternate":
+        found = stored_encoders(run, weights, path)
+    else:
+        found = network_encoders(run)
     with run_folder(run):
-        metrics = test(run, network_encoders(run), open_set)
+        metrics = test(run, found, open_set)
     return _recorded(run, metrics, record)
 
 
@@ -116,7 +127,7 @@ def profile(config: RunConfig) -> None:
     """
     check_config_parts(config)
     if config.engine != "minibatch":
-        raise UserError(f"--profile: engine '{config.engine}' has no training steps")
+        raise UserError(f"--profile: engine '{config.engine}' has no training steps to trace")
     run = open_run(config)
     print(profile_steps(run))
     print(f"trace: {run.log_dir / TRACE}")
@@ -126,11 +137,11 @@ def smoke(config: RunConfig) -> None:
     """Train two steps of everything and test, then test again, in a folder thrown away."""
     check_config_parts(config)
     with tempfile.TemporaryDirectory() as folder:
-        small = smoke_config(config, Path(folder))
-        open_set = bool(small.data.open_classes)
-        train_and_test(small, open_set=open_set)
-        if config.engine == "minibatch":
-            test_only(small, open_set=open_set)
+        for small in smoke_configs(config, Path(folder)):
+            open_set = bool(small.data.open_classes)
+            train_and_test(small, open_set=open_set)
+            if config.engine != "shallow":
+                test_only(small, open_set=open_set)
     print(f"{config.path}: smoke run passed")
 
 

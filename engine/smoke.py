@@ -4,12 +4,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.protocol import load_protocol
+from engine.checkpoint import BEST
 from engine.config import RunConfig
 from engine.options import DataOptions, NetworkOptions
 
 NUM_CLASSES = 6
 IMAGES_PER_CLASS = 12
 LARGEST_IMAGE = 64  # pixels; enough for every backbone, quick on a CPU
+
+
+def smoke_configs(config: RunConfig, folder: Path) -> list[RunConfig]:
+    """What a smoke run trains in `folder`: the small config, after a base run if it needs one."""
+    small = smoke_config(config, folder / "run")
+    if not (small.alternate and small.alternate.base):
+        return [small]
+    base = replace(
+        small,
+        training_opt=replace(small.training_opt, log_dir=str(folder / "base")),
+        data=replace(small.data, train_classes=NUM_CLASSES // 2),
+        alternate=replace(small.alternate, base=None),
+    )
+    arriving = replace(small.alternate, base=str(folder / "base" / BEST))
+    return [base, replace(small, alternate=arriving)]
 
 
 def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
@@ -49,10 +65,16 @@ def smoke_config(config: RunConfig, log_dir: Path) -> RunConfig:
         num_workers=0,
         device="auto",
     )
+    alternate = config.alternate
+    if alternate:
+        alternate = replace(alternate, samples=batch_size, iterations=2, epochs=1)
+        training_opt.num_epochs = 2
     networks = {name: replace(each, weights=None) for name, each in config.networks.items()}
     if not networks:  # the config reads features: here the pixels are
         networks["pixels"] = NetworkOptions("./models/pixels.py")
-    return replace(config, training_opt=training_opt, data=data, networks=networks)
+    return replace(
+        config, training_opt=training_opt, data=data, networks=networks, alternate=alternate
+    )
 
 
 def _few_bits(code_length: int | list[int], engine: str) -> int | list[int]:
