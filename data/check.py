@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.content import hash_bytes
-from data.leakage import describe_leaks, find_leaks
+from data.leakage import OnLeak, describe_leaks, find_leaks
 from data.protocol import ROLES, Protocol
 from data.source import Source
 from data.split import make_split
@@ -32,6 +32,7 @@ class SourceReport:
     overlap: (query, training or database image) names with equal pixels.
     protocol: the protocol's counts in a line, or None where there is none.
     misfit: why the source does not fit the protocol, or None.
+    on_leak: 'warn' where overlap is known and no fault.
     """
 
     name: str
@@ -41,11 +42,13 @@ class SourceReport:
     overlap: list[tuple[str, str]]
     protocol: str | None = None
     misfit: str | None = None
+    on_leak: OnLeak = "error"
 
     @property
     def ok(self) -> bool:
         """Whether images can be read, no query is searched, and the protocol's counts hold."""
-        return not self.unreadable and not self.overlap and self.misfit is None
+        leaking = bool(self.overlap) and self.on_leak == "error"
+        return not self.unreadable and not leaking and self.misfit is None
 
     def lines(self) -> list[str]:
         """Return the report for printing."""
@@ -62,15 +65,23 @@ class SourceReport:
         lines += [f"  {line}" for line in (self.protocol, self.misfit) if line is not None]
         lines.append(f"  unreadable images: {len(self.unreadable)}")
         lines += [f"    {message}" for message in self.unreadable]
-        lines.append(f"  {describe_leaks(self.overlap)}" if self.overlap else "  no overlap")
+        allowed = " (data.on_leak is 'warn')" if self.on_leak == "warn" else ""
+        overlap = f"{describe_leaks(self.overlap)}{allowed}" if self.overlap else "no overlap"
+        lines.append(f"  {overlap}")
         return lines
 
 
-def check_source(source: Source, protocol: Protocol | None = None, seed: int = 0) -> SourceReport:
+def check_source(
+    source: Source,
+    protocol: Protocol | None = None,
+    seed: int = 0,
+    on_leak: OnLeak = "error",
+) -> SourceReport:
     """Decode every image of a source and report on it; broken images are listed, not raised.
 
     protocol: draws, with the seed, the queries and training images whose counts and overlap are
         reported; without one these are the publisher's own.
+    on_leak: 'warn' takes overlap for no fault, as a run then does.
     """
     digests, unreadable = _decode_all(source)
     roles, misfit = dict(source.subsets), None
@@ -95,6 +106,7 @@ def check_source(source: Source, protocol: Protocol | None = None, seed: int = 0
         ),
         protocol=None if protocol is None or misfit else _counts(protocol, roles),
         misfit=misfit,
+        on_leak=on_leak,
     )
 
 

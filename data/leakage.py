@@ -13,6 +13,8 @@ from utils.errors import UserError
 
 logger = logging.getLogger("long_tail_hashing")
 
+OnLeak = Literal["error", "warn"]
+
 _SHOWN = 5
 
 
@@ -37,7 +39,7 @@ def check_leakage(
     images: Images,
     source: Source,
     split: Split,
-    on_leak: Literal["error", "warn"] = "error",
+    on_leak: OnLeak = "error",
 ) -> list[tuple[str, str]]:
     """Compare by content: queries with training and database images, validation with training.
 

@@ -113,8 +113,9 @@ def test_only(
 def check_data(config: RunConfig) -> bool:
     """Print what the config's data holds and what is wrong with it; whether all is well."""
     check_config_parts(config)
-    protocol = load_protocol(config.data.protocol) if config.data.protocol else None
-    report = check_source(open_source(config), protocol, config.training_opt.seed)
+    data, seed = config.data, config.training_opt.seed
+    protocol = load_protocol(data.protocol) if data.protocol else None
+    report = check_source(open_source(config), protocol, seed, data.on_leak)
     print("\n".join(report.lines()))
     return report.ok
 

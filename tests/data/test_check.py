@@ -45,6 +45,8 @@ def test_overlap_is_found_by_pixels_whatever_the_file_format(root):
     report = check_source(create_source(root))
     assert report.overlap == [("test/a/same.bmp", "train/b/000.png")]
     assert not report.ok and "copies" in report.lines()[-1]
+    known = check_source(create_source(root), on_leak="warn")
+    assert known.ok and known.lines()[-1] == f"{report.lines()[-1]} (data.on_leak is 'warn')"
 
 
 def test_multi_label_sources_count_labels_an_image(array_source):
