@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from data.list_file import create_source
+from data.protocol import ROLES, Draw, Protocol
+from data.split import make_split
 from utils.errors import UserError
 
 
@@ -87,6 +89,28 @@ def test_columns_with_one_label_each_are_classes(root):
     source = create_source(root, **lists, image_folder="pictures")
     assert not source.multi_label and source.num_classes == 3
     assert source.labels.tolist() == [*rows.values(), 2, 1, -1]
+
+
+def test_hashnets_three_lists_obey_a_protocol(root):
+    rows = [f"{i}.png {i % 2} {(i + 1) % 2}" for i in range(6)]
+    write(root, train=rows[2:4], test=rows[:2], database=rows[2:])
+    lists = {name: f"{name}.txt" for name in ("train", "test", "database")}
+    source = create_source(root, **lists, image_folder="pictures")
+    counts = {"classes": 2, "query": 2, "train": 2, "database": 4}
+    protocol = Protocol(
+        name="small",
+        dataset="pictures",
+        publication="none",
+        multi_label=False,
+        queries=Draw(per_class=1),
+        train=Draw(per_class=1),
+        headline_k=None,
+        expected={role: (count, count) for role, count in counts.items()},
+    )
+    split = make_split(source, protocol=protocol, validation_per_class=0)
+    names = {r: [source.image_names[i] for i in getattr(split, r)] for r in ROLES}
+    assert names["query"] == ["0.png", "1.png"] and names["train"] == ["2.png", "3.png"]
+    assert names["database"] == ["2.png", "3.png", "4.png", "5.png"]
 
 
 def test_lists_of_windows_are_read_like_others(root):
