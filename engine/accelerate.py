@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from engine.objective import Objective
+from models.depthwise_conv import replace_depthwise_convs
 from models.fused_batch_norm import fuse_batch_norms
 from utils import distributed
 from utils.errors import UserError
@@ -34,12 +35,14 @@ def to_device(model: nn.Sequential, mode: Mode, device: torch.device) -> nn.Sequ
     """The networks on their device, in the form that is fastest there.
 
     On a GPU tensors are channels_last and, unless the mode is 'none' or 'compile' (which fuses by
-    itself), batch normalisations are fused with the activations that follow them.
+    itself), batch normalisations are fused with the activations that follow them, and depthwise
+    convolutions have kernels of their own.
     """
     if device.type != "cuda":
         return model.to(device)
     if mode in ("auto", "graph"):
         fuse_batch_norms(model)
+        replace_depthwise_convs(model)
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
