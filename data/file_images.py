@@ -135,8 +135,8 @@ def _decoded_batches(
 ) -> Generator[_Decoded, None, None]:
     """Yield what workers have read, its JPEG files decoded by the device.
 
-    torchvision decodes on a stream that does not wait for ours, so its results must not take
-    memory that ours still reads: they have memory of their own, freed when our stream is done.
+    Decoding does not wait for the resizing, so its results must not take memory that this still
+    reads: they have memory of their own, freed when the resizing is done.
     """
     for raw in loader:
         if isinstance(raw, UserError):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, JpegImagePlugin
 from torch import Tensor
 
+from data.nvjpeg import jpeg_engines
 from data.to_device import upload
 from utils.rgb_image import READ_ERRORS
 
@@ -19,14 +20,16 @@ logger = logging.getLogger("long_tail_hashing")
 
 MAX_SIDE = 2048  # pixels; a crop of a larger image would take much of the device's memory
 _END = b"\xff\xd9"
+_SAMPLINGS = (0, 1, 2)  # as Pillow counts: 4:4:4, 4:2:2, 4:2:0
 
 
 def read_plain_jpeg(path: Path) -> tuple[bytes, tuple[int, int]] | None:
     """Return a JPEG file's bytes and (width, height), None if Pillow should decode the file.
 
     Plain are complete, upright files of YCbCr pixels, of sides up to MAX_SIDE. Progressive ones
-    are not: no hardware decodes them, and workers do so in parallel. Grey ones are not: nvJPEG on
-    an H200 (torchvision 0.26) was seen to lose the lower rows of one among colour images.
+    are not: no hardware decodes them, and workers do so in parallel; nor are rare subsamplings.
+    Grey ones are not: nvJPEG on an H200 (torchvision 0.26) was seen to lose the lower rows of one
+    among colour images.
     """
     with suppress(*READ_ERRORS):
         content = path.read_bytes()
@@ -41,6 +44,8 @@ def _is_plain(image: Image.Image) -> bool:
     if image.format != "JPEG" or image.mode != "RGB" or max(image.size) > MAX_SIDE:
         return False
     if image.info.get("progressive") or image.info.get("adobe_transform") == 0:  # RGB, not YCbCr
+        return False
+    if JpegImagePlugin.get_sampling(image) not in _SAMPLINGS:
         return False
     with suppress(Exception):  # of many kinds; who cannot read a broken EXIF block ignores it
         return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
@@ -62,6 +67,10 @@ def decode_jpegs(
 
 
 def _decode(files: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    engines = jpeg_engines(device)
+    if engines:
+        with suppress(RuntimeError):
+            return engines.decode(files)
     # Here, so that a torchvision without decoders costs no more than the GPU's.
     from torchvision.io import ImageReadMode, decode_jpeg
 

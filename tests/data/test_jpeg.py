@@ -48,6 +48,7 @@ def tensor(content):
         (encoded(wave(), keep_rgb=True), False),
         (encoded(wave())[:-2], False),
         (encoded(wave()) + b"tail", False),
+        (encoded(wave(), subsampling=0).replace(b"\x01\x11\x00", b"\x01\x41\x00", 1), False),
         (b"", False),
         (b"BM no picture", False),
     ],
@@ -104,6 +105,18 @@ def test_a_torchvision_without_decoders_is_found_out(monkeypatch, caplog):
     assert [decoder_error(CPU), decoder_error(CPU)] == ["not compiled with nvJPEG"] * 2
     assert len(caplog.records) == 1
     decoder_error.cache_clear()
+
+
+def test_files_that_the_engines_refuse_are_decoded_otherwise(monkeypatch):
+    class Engines:
+        def decode(self, files):
+            raise RuntimeError("nvjpegDecodeBatched failed with status 3")
+
+    monkeypatch.setattr(data.jpeg, "jpeg_engines", lambda device: Engines())
+    file = tensor(encoded(wave()))
+    found = decode_jpegs([file], CPU, lambda i: 1 / 0)
+    monkeypatch.undo()
+    assert torch.equal(found[0], decode_jpegs([file], CPU, lambda i: 1 / 0)[0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
