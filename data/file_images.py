@@ -94,6 +94,7 @@ def stream_batches(
         batch_sampler=_numbered(index_batches),
         num_workers=num_workers,
         collate_fn=collate,
+        pin_memory=device.type == "cuda",
     )
     # Workers start here and not in the thread, where this one may hold a lock as they fork.
     batches = _finished(iter(loader), reader, device)

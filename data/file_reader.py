@@ -1,7 +1,7 @@
 """What worker processes do: read image files, and decode those that the device does not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,10 @@ class RawBatch:
     indices: list[int]
     crops: list[Crop]
     encoded_rows: np.ndarray
+
+    def pin_memory(self) -> "RawBatch":
+        """The batch with its blocks in pinned memory; the DataLoader's thread asks for it."""
+        return replace(self, pixels=self.pixels.pin_memory(), encoded=self.encoded.pin_memory())
 
 
 class FileReader(Dataset):

@@ -61,31 +61,37 @@ class NvJpeg:
             RuntimeError: the engines do not decode one of them.
         """
         with self.lock, torch.cuda.device(self.device):
-            images = [
-                torch.empty((3, *self._size(file)), dtype=torch.uint8, device=self.device)
-                for file in files
-            ]
+            sizes = [self._size(file) for file in files]
+            planes = [height * width for height, width in sizes]
+            pixels = torch.empty(3 * sum(planes), dtype=torch.uint8, device=self.device)
             try:
-                self._decode(files, images)
+                self._decode(files, sizes, pixels.data_ptr())
             except RuntimeError:
                 self.batch = 0  # the state is not to be trusted
                 raise
-        return images
+        parts = pixels.split([3 * plane for plane in planes])
+        return [part.view(3, *size) for part, size in zip(parts, sizes, strict=True)]
 
-    def _decode(self, files: Sequence[Tensor], images: Sequence[Tensor]) -> None:
+    def _decode(self, files: Sequence[Tensor], sizes: list[tuple[int, int]], place: int) -> None:
+        """Write the planes of one image after another, from an address of the device on."""
         count, stream = len(files), torch.cuda.current_stream()
         if count != self.batch:
             self._call(
                 "nvjpegDecodeBatchedInitialize", self.handle, self.state, count, 1, _OUTPUT_RGB
             )
             self.batch = count
+        targets = (_Image * count)()
+        for target, (height, width) in zip(targets, sizes, strict=True):
+            for plane in range(3):
+                target.channel[plane], target.pitch[plane] = place, width
+                place += height * width
         self._call(
             "nvjpegDecodeBatched",
             self.handle,
             self.state,
             (c_void_p * count)(*(file.data_ptr() for file in files)),
             (c_size_t * count)(*(len(file) for file in files)),
-            (_Image * count)(*map(_planes, images)),
+            targets,
             c_void_p(stream.cuda_stream),
         )
         stream.synchronize()  # before the state is used again
@@ -114,12 +120,6 @@ def jpeg_engines(device: torch.device) -> NvJpeg | None:
         return NvJpeg(device)
     except RuntimeError:
         return None
-
-
-def _planes(image: Tensor) -> _Image:
-    planes = [plane.data_ptr() for plane in image]
-    row_bytes = [image.shape[2]] * len(planes)
-    return _Image((c_void_p * _MAX_COMPONENTS)(*planes), (c_size_t * _MAX_COMPONENTS)(*row_bytes))
 
 
 @lru_cache(maxsize=1)

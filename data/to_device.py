@@ -18,7 +18,7 @@ def with_index(device: torch.device | str) -> torch.device:
 def upload(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Copy values to the device in the order of its stream; the host goes on at once."""
     tensor = torch.as_tensor(values)
-    if device.type == "cuda":
+    if device.type == "cuda" and not tensor.is_pinned():
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

@@ -73,6 +73,7 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     seed_everything(options.seed)
     torch.set_float32_matmul_precision("high")
     if device.type == "cuda":  # memory is counted, and freed, anew for each of several configs
+        torch.cuda.init()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     use_available_cores()
