@@ -22,7 +22,7 @@ class ITQ(ShallowHasher):
     From a random rotation R, `num_iterations` times: B = sgn(V R), then the R that minimises the
     quantisation loss |B - V R|² (orthogonal Procrustes); neither step can raise it.
 
-    `fit` raises a UserError if there are fewer images or dimensions than bits. It leaves the
+    `fit` raises a HasherError if there are fewer images or dimensions than bits. It leaves the
     rotation_ (q, q) and quantization_losses_ (num_iterations,), the loss after each iteration.
     """
 

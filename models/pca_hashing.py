@@ -10,7 +10,7 @@ from models.shallow_hasher import Features, Real, ShallowHasher, principal_compo
 class PCAHashing(ShallowHasher):
     """Project centred features on their first `code_length` principal components, take signs.
 
-    `fit` raises a UserError if there are fewer images or dimensions than bits.
+    `fit` raises a HasherError if there are fewer images or dimensions than bits.
     """
 
     method = "PCA hashing"

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.utils import Tags
 
 from models.shallow_hasher import (
     Features,
+    HasherError,
     Real,
     ShallowHasher,
     as_real,
@@ -16,7 +18,6 @@ from models.shallow_hasher import (
     row_blocks,
     signs,
 )
-from utils.errors import UserError
 
 MAX_SWEEPS = 10  # over the bits in one B-step; most stop earlier, when no bit changes
 
@@ -40,7 +41,7 @@ class SDH(ShallowHasher):
         num_iterations: rounds of B-, W- and F-step at most.
         random_state: seed of the anchors and of the first codes.
 
-    `fit` takes labels (n,), a class an image, or (n, C) of 0 and 1, and raises a UserError
+    `fit` takes labels (n,), a class an image, or (n, C) of 0 and 1, and raises a HasherError
     without them. It leaves anchors_, bandwidth_, projection_ P (anchors + 1, q), classifier_ W
     (q, C) and codes_ B (n, q), int8.
     """
@@ -66,6 +67,12 @@ class SDH(ShallowHasher):
         self.ridge = ridge
         self.num_iterations = num_iterations
         self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        return tags
 
     def _fit(self, features: Features, labels: NDArray[Any] | None) -> None:
         self._check_parameters()
@@ -159,13 +166,13 @@ def root_mean_square_distance(features: Features, anchors: Real) -> float:
     """Root of the mean squared distance between features (n, d) and anchors (m, d).
 
     Raises:
-        UserError: if it is 0.
+        HasherError: if it is 0.
     """
     mean = features.mean(0, dtype=np.float64)
     spread = features.var(0, dtype=np.float64).sum()
     distance = float(np.sqrt(spread + ((anchors - mean) ** 2).sum(1).mean()))
     if distance == 0:
-        raise UserError("SDH: all training images have the same features")
+        raise HasherError("SDH: all training images have the same features")
     return distance
 
 
@@ -173,12 +180,12 @@ def multi_hot(labels: NDArray[Any] | None, count: int) -> Real:
     """Labels (n,), or (n, C) of 0 and 1, as targets (n, C) of 0 and 1.
 
     Raises:
-        UserError: there are no labels, not one row an image, or multi-hot ones of other values.
+        HasherError: there are no labels, not one row an image, or multi-hot ones of other values.
     """
     if labels is None:
-        raise UserError("SDH learns from labels and got none; call fit(features, labels)")
+        raise HasherError("SDH requires y to be passed, but the target y is None; call fit(X, y)")
     if labels.ndim not in (1, 2) or len(labels) != count or labels.size == 0:
-        raise UserError(
+        raise HasherError(
             f"SDH: labels of shape {labels.shape} came for {count} images; "
             "give (images,) or (images, classes)"
         )
@@ -186,7 +193,9 @@ def multi_hot(labels: NDArray[Any] | None, count: int) -> Real:
         classes, inverse = np.unique(labels, return_inverse=True)
         return as_real(inverse[:, None] == np.arange(len(classes)))
     if not np.isin(labels, (0, 1)).all():
-        raise UserError("SDH: labels (images, classes) must be 0 and 1; give class indices as (n,)")
+        raise HasherError(
+            "SDH: labels (images, classes) must be 0 and 1; give class indices as (n,)"
+        )
     return as_real(labels)
 
 

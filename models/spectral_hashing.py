@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from models.shallow_hasher import (
     Features,
+    HasherError,
     Real,
     ShallowHasher,
     as_real,
     principal_components,
 )
-from utils.errors import UserError
 
 
 class SpectralHashing(ShallowHasher):
@@ -23,7 +23,7 @@ class SpectralHashing(ShallowHasher):
     of them along one component; a long component takes several bits, a short one none, so that
     there may be more bits than dimensions.
 
-    `fit` raises a UserError if all images have the same features. It leaves, for each bit, the
+    `fit` raises a HasherError if all images have the same features. It leaves, for each bit, the
     component it reads in dimensions_ and its mode in modes_, both (code_length,).
     """
 
@@ -34,7 +34,7 @@ class SpectralHashing(ShallowHasher):
 
     def _fit(self, features: Features, labels: NDArray[Any] | None) -> None:
         if (features == features[0]).all():
-            raise UserError(f"{self.method}: all training images have the same features")
+            raise HasherError(f"{self.method}: all training images have the same features")
         self.pca_ = principal_components(
             features, min(self.code_length, *features.shape), self.method
         )

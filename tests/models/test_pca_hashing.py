@@ -29,7 +29,9 @@ def test_labels_are_not_used():
 
 @pytest.mark.parametrize(("count", "dim"), [(7, 20), (20, 7)])
 def test_more_bits_than_images_or_dimensions_is_a_user_error(count, dim):
-    with pytest.raises(UserError, match=rf"8 bits .* {count} x {dim}; lower .*code_length") as got:
+    with pytest.raises(
+        UserError, match=rf"8 bits .* {count} x {dim} .*; lower .*code_length"
+    ) as got:
         pca_hashing.create_model(8).fit(features(count, dim))
     assert "\n" not in str(got.value)
     pca_hashing.create_model(7).fit(features(count, dim))

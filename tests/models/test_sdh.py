@@ -165,7 +165,7 @@ def test_images_that_share_more_labels_have_nearer_codes():
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (None, r"got none; call fit\(features, labels\)"),
+        (None, r"y is None; call fit\(X, y\)"),
         (np.zeros(59), r"labels of shape \(59,\) came for 60 images"),
         (np.zeros((60, 2, 2)), r"labels of shape \(60, 2, 2\)"),
         (np.zeros((60, 0)), r"labels of shape \(60, 0\)"),

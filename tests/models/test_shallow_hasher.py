@@ -1,11 +1,15 @@
 """What every shallow hasher promises; its own method is tested beside it."""
 
+from unittest import SkipTest
+
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from models import itq, lsh, pca_hashing, sdh, shallow_hasher, spectral_hashing
 from utils.errors import UserError
@@ -52,6 +56,30 @@ def test_it_ends_a_pipeline(module):
     alone = module.create_model(5).fit(scaler.transform(features()), LABELS)
     expected = alone.encode(scaler.transform(features(seed=1)))
     np.testing.assert_allclose(pipeline.transform(features(seed=1)), expected, atol=1e-12)
+
+
+NOT_HELD = {"check_dtype_object": "a UserError, as of any features that are no numbers"}
+
+
+def test_scikit_learns_own_checks_of_an_estimator_pass(module):
+    checks = estimator_checks_generator(module.create_model(2), legacy=True)
+    ran = 0
+    for estimator, check in checks:
+        name = getattr(check, "func", check).__name__
+        if name in NOT_HELD:
+            continue
+        try:
+            check(estimator)
+            ran += 1
+        except SkipTest:  # of optional libraries
+            continue
+    assert ran > 30
+
+
+def test_its_outputs_have_names(module):
+    hasher = module.create_model(3).fit(features(), LABELS).set_output(transform="default")
+    prefix = type(hasher).__name__.lower()
+    assert hasher.get_feature_names_out().tolist() == [f"{prefix}{bit}" for bit in range(3)]
 
 
 def test_an_image_is_coded_alone_as_in_company(module, monkeypatch):
@@ -107,6 +135,8 @@ def _with(value):
         (features()[:0], r"shape \(0, 10\) came, expected"),
         (features().astype(str), "give real numbers"),
         (features() + 1j, "give real numbers"),
+        (sparse.csr_array(features()), "sparse features came; give a dense array"),
+        (np.array([["a", {}]], dtype=object), "features are objects .* give real numbers"),
     ],
 )
 def test_features_that_are_no_numbers_are_a_user_error(module, broken, words):
@@ -119,12 +149,12 @@ def test_features_that_are_no_numbers_are_a_user_error(module, broken, words):
 
 def test_other_features_than_those_fitted_are_a_user_error(module):
     fitted = module.create_model(6).fit(features(), LABELS)
-    with pytest.raises(UserError, match="features of 9 dimensions came, it was fitted on 10"):
+    with pytest.raises(UserError, match=r"X has 9 features, but .* is expecting 10"):
         fitted.encode(features()[:, :9])
 
 
 def test_a_single_training_image_is_a_user_error(module):
-    with pytest.raises(UserError, match="1 training images; give at least 2"):
+    with pytest.raises(UserError, match=r"1 sample .* came; give at least 2"):
         module.create_model(1).fit(features()[:1], LABELS[:1])
 
 
@@ -138,7 +168,7 @@ def test_a_code_length_that_is_no_number_of_bits_is_a_user_error(module, code_le
 @pytest.mark.parametrize("module", [itq, pca_hashing])
 @pytest.mark.parametrize(("count", "dim"), [(7, 20), (20, 7)])
 def test_more_bits_than_components_are_a_user_error(module, count, dim):
-    with pytest.raises(UserError, match=rf"8 bits .* {count} x {dim}; lower .*code_length"):
+    with pytest.raises(UserError, match=rf"8 bits .* {count} x {dim} .*; lower .*code_length"):
         module.create_model(8).fit(features(count, dim))
     module.create_model(7).fit(features(count, dim))
 
