@@ -28,7 +28,7 @@ SHALLOW = {
     "itq": "ITQ",
     "sdh": "supervised discrete hashing",
 }
-PAIRWISE = {"hashnet": "HashNet"}
+DEEP = {"hashnet": "HashNet", "csq": "CSQ", "orthohash": "OrthoHash"}
 STAGES = {"direct": "stage 1, direct feature", "ours": "stage 2, meta-embedding"}
 
 Row = dict[str, str]
@@ -76,7 +76,7 @@ def digits_lt() -> str:
     seeds = sorted({row["seed"] for row in records})
     lines = [f"| method | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |"]
     lines.append("|---" * (len(seeds) + 2) + "|")
-    labels = {**SHALLOW, **PAIRWISE, **STAGES}
+    labels = {**SHALLOW, **DEEP, **STAGES}
     for method, label in labels.items():
         by_seed = {row["seed"]: float(row["map"]) for row in records if row["method"] == method}
         mean = statistics.mean(by_seed.values())
