@@ -112,4 +112,5 @@ def _column(path: Path, image_list: Path, count: int) -> np.ndarray:
 def _most_frequent(columns: dict[str, np.ndarray], count: int) -> list[str]:
     if not 2 <= count <= len(columns):
         raise UserError(f"concepts is {count}; expected 2 to {len(columns)}, or a concept list")
-    return sorted(columns, key=lambda concept: (-int(columns[concept].sum()), concept))[:count]
+    # The sort is stable: equally frequent concepts stay in the order of their names.
+    return sorted(columns, key=lambda concept: -int(columns[concept].sum()))[:count]

@@ -91,6 +91,12 @@ def test_columns_with_one_label_each_are_classes(root):
     assert source.labels.tolist() == [*rows.values(), 2, 1, -1]
 
 
+def test_images_without_a_label_keep_columns_multi_label(root):
+    write(root, train=["0.png 0 1", "1.png 1 0", "2.png 0 0"])
+    source = create_source(root, "train.txt", image_folder="pictures")
+    assert source.labels.tolist() == [[0, 1], [1, 0], [0, 0]]
+
+
 def test_hashnets_three_lists_obey_a_protocol(root):
     rows = [f"{i}.png {i % 2} {(i + 1) % 2}" for i in range(6)]
     write(root, train=rows[2:4], test=rows[:2], database=rows[2:])

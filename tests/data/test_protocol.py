@@ -144,7 +144,7 @@ def test_published_lists_are_used_as_they_are(array_source):
     split = make_split(source, protocol=small(), validation_per_class=0)
     for role in ("train", "query", "database"):
         assert np.array_equal(getattr(split, role), source.subsets[role])
-    with pytest.raises(UserError, match=r"found 39 train \(expected 40\)"):
+    with pytest.raises(UserError, match=r"found 39 train \(expected 40\); complete"):
         wrong = source.subsets | {"train": source.subsets["train"][1:]}
         make_split(replace(source, subsets=wrong), protocol=small())
 
