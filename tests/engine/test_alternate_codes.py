@@ -82,9 +82,7 @@ def test_the_objective_never_rises_and_no_one_bit_lowers_it_further(kind, seed):
     for _ in range(12):
         update_codes(codes, groups, sample, outputs, GAMMA)
         values.append(_objective(codes, s, outputs, rows, GAMMA))
-    assert all(
-        after <= before * (1 + 1e-6) for before, after in pairwise(values)
-    )
+    assert all(after <= before * (1 + 1e-6) for before, after in pairwise(values))
     assert values[-1] < values[0]
     for row, bit in [(0, 0), (int(rows[0]), 2), (N - 1, Q - 1)]:
         flipped = codes.clone()
@@ -102,6 +100,16 @@ def test_the_networks_view_is_that_of_the_dense_matrices(kind, dissimilar):
     torch.testing.assert_close(found["gram"].double(), v.T @ v)
     torch.testing.assert_close(found["similar_sum"].double(), s @ v, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(found["squares"].double(), s.square().sum(1), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("few", [0, 64])
+def test_sums_over_groups_are_those_of_a_loop(few, monkeypatch):
+    monkeypatch.setattr(alternate_codes, "FEW_GROUPS", few)
+    monkeypatch.setattr(alternate_codes, "GPU_ROWS", 7)
+    labels, _, _, codes = _problem("single", 6)
+    found = Groups(labels, C + 1).sums(codes)
+    for c in range(C + 1):
+        assert found[c].tolist() == codes[labels == c].sum(0).tolist()
 
 
 def test_rows_before_the_first_keep_their_codes_and_the_others_are_the_formulas():
