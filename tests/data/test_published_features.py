@@ -6,6 +6,7 @@ import scipy.io
 import torch
 
 from data.features import create_source
+from data.images import open_images
 from data.split import make_split
 from utils.errors import UserError
 
@@ -72,6 +73,15 @@ def test_one_hot_targets_are_class_indices_and_the_publishers_roles_stay(tmp_pat
     }
 
 
+def test_no_validation_query_is_a_copy_of_a_training_row(tmp_path):
+    _, source = _tensors(tmp_path, torch.eye(3)[torch.arange(20) % 3])
+    split = make_split(source, validation_per_class=2, digests=open_images(source).digests)
+    assert [len(split.train), len(split.query), len(split.database)] == [6, 6, 14]
+    trained = {row.tobytes() for row in source.features[split.train]}
+    assert len(split.validation) == 6 and set(split.validation) <= set(split.database)
+    assert not {row.tobytes() for row in source.features[split.validation]} & trained
+
+
 def test_several_or_no_labels_an_image_stay_multi_hot(tmp_path):
     targets = (torch.rand(20, 3, generator=torch.Generator().manual_seed(1)) < 0.4).float()
     _, source = _tensors(tmp_path, targets)
@@ -86,7 +96,7 @@ def test_a_file_that_would_run_code_is_refused_in_a_line(tmp_path):
             return print, ("this must not be printed",)
 
     torch.save({"train_features": Attack()}, tmp_path / "new.t")
-    (tmp_path / "old.pt").write_bytes(pickle.dumps({"train_features": Attack()}))
+    (tmp_path / "old.pt").write_bytes(pickle.dumps({"train_features": Attack()}, protocol=2))
     for file in ("new.t", "old.pt"):
         with pytest.raises(UserError, match="could run code, so it is not loaded") as error:
             create_source(tmp_path, file)
