@@ -275,3 +275,18 @@ def test_several_processes_and_a_trace_are_refused_in_a_line(tmp_path, monkeypat
     monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
     with pytest.raises(UserError, match="one process"):
         alternate.build_alternation(open_run(config))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("code_length", [8, [4, 8, 16]])
+def test_captured_steps_see_each_turns_codes(tmp_path, code_length):
+    """A capture that kept the first turn's codes would not learn the later ones'."""
+    maps = {}
+    for mode in ("none", "graph"):
+        options = {"device": "cuda", "accelerate": mode, "precision": "fp32"}
+        section = {"iterations": 8, "epochs": 4}
+        config = _config(tmp_path / mode, code_length, training_opt=options, section=section)
+        metrics = train_and_test(config)
+        maps[mode] = [each["map"] for each in metrics.get("runs", [metrics])]
+    assert min(maps["graph"]) > 0.8
+    assert maps["graph"] == pytest.approx(maps["none"], abs=0.1)

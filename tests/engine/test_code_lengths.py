@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_config import make_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.build import build_criterions
 from engine.code_lengths import Validation
 from engine.encode import encode_lengths, network_encoders
 from engine.evaluate import validate
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
+from engine.objective import Objective
 from engine.run import open_run
 from retrieval.codes import load_codes, unpack
 from utils.errors import UserError
@@ -116,6 +119,25 @@ def test_a_checkpoint_is_chosen_by_the_mean_over_lengths(tested):
     assert found.map == pytest.approx(np.mean([each.map for each in found.by_length.values()]))
     only = Validation({4: found.by_length[4]})
     assert (only.map, only.groups) == (found.by_length[4].map, found.by_length[4].groups)
+
+
+def test_a_loss_of_codes_counts_once_a_length_by_its_weight(tmp_path):
+    losses = {
+        "classification": {"def_file": "./loss/cross_entropy.py"},
+        "binary": {"def_file": "./loss/quantization.py", "weight": [4, 2, 1]},
+    }
+    config = _config(tmp_path, criterions=losses)
+    criterions = build_criterions(config, 5, torch.ones(5), torch.device("cpu"))
+    assert list(criterions) == [
+        "classification", "binary/4bits", "binary/8bits", "binary/16bits"
+    ]  # fmt: skip
+    run = open_run(config)
+    images, labels = next(run.dataset.batches([run.dataset.split.train[:6]], run.augmentation))
+    found = Objective(run.model, criterions, run.precision)(images, labels)
+    outputs = run.model(images)
+    for q, weight in zip(LENGTHS, (4, 2, 1), strict=True):
+        expected = weight * (outputs[f"codes_{q}"].abs() - 1).square().mean()
+        torch.testing.assert_close(found[f"binary/{q}bits"], expected, rtol=1e-2, atol=1e-3)
 
 
 def test_a_head_of_one_length_says_so(tmp_path):
