@@ -191,6 +191,8 @@ def whole_run(bench: Bench) -> Figures:
     variables = os.environ | {DATA_ROOT_VARIABLE: str(Path(bench.options.data_root).resolve())}
     with tempfile.TemporaryDirectory() as folder:  # where the runs' relative folders go
         command = [sys.executable, str(PROJECT / "main.py"), "--config", *configs]
+        if bench.options.run_record:
+            command += ["--record", str(bench.options.run_record.resolve())]
         started = time.perf_counter()
         done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
         seconds = time.perf_counter() - started

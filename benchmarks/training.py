@@ -88,6 +88,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="CONFIG",
         help="configs of `whole_run`",
     )
+    add("--run_record", type=Path, help="CSV file where `whole_run` adds its runs' figures")
     add("--record", type=Path, help="CSV file to add rows to")
     return parser.parse_args(arguments)  # fmt: skip
 

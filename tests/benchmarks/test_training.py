@@ -102,8 +102,12 @@ def test_several_processes_refuse_what_one_measures(tmp_path, monkeypatch, capsy
 
 def test_a_whole_run_is_timed_from_start_to_exit(tmp_path, capsys):
     record = tmp_path / "speed.csv"
+    figures = tmp_path / "digits.csv"
     arguments = ["--only", "whole_run", "--run", "config/Digits_LT/pca_sign.py"]
+    arguments += ["--run_record", str(figures)]
     assert training.main([*arguments, "--device", "cpu", "--record", str(record)]) == 0
+    (row,) = csv.DictReader(figures.open())
+    assert row["method"] == "pcah"
     (row,) = csv.DictReader(record.open())
     assert (row["measure"], row["backbone"], row["unit"]) == ("whole_run", "pca_sign", "s")
     assert float(row["value"]) > 0
