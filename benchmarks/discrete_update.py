@@ -120,8 +120,8 @@ def make_problem(
     directions = torch.randn(options.classes, bits, generator=generator, device=device)
     noise = torch.randn(count, bits, generator=generator, device=device)
     outputs = torch.tanh(centres[torch.as_tensor(drawn, device=device)] @ directions + noise / 2)
-    start = torch.randint(0, 2, (rows, bits), generator=generator, device=device)
-    return labels, drawn, outputs, start.to(torch.int8) * 2 - 1
+    start = torch.randint(0, 2, (rows, bits), generator=generator, dtype=torch.int8, device=device)
+    return labels, drawn, outputs, start * 2 - 1
 
 
 def dense_update(

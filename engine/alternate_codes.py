@@ -5,6 +5,8 @@ pairs are. Nothing here holds S of samples x database as numbers: images of equa
 group, and sums over similar images are sums over similar groups.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +17,8 @@ from torch import Tensor
 
 BLOCK = 4096  # groups of labels compared at a time: bounds the working memory
 FEW_GROUPS = 64  # for so few a product is faster than a scatter
-CPU_ROWS, GPU_ROWS = 1 << 12, 1 << 18  # codes updated at a time: what a cache, or a GPU, holds
+BITS = 16  # of a code that are updated from one product
+CPU_ROWS, GPU_ROWS = 1 << 14, 1 << 18  # codes updated at a time: what a cache, or a GPU, holds
 
 
 class Groups:
@@ -169,18 +172,38 @@ def update_codes(
             places = torch.as_tensor(sample.rows[low:high] - start, device=codes.device)
             wanted[places] += anchors[low:high]
         values = codes[part].T.float().contiguous()
-        _descend(values, wanted.T.contiguous(), coupling, sweeps)
+        with _full_precision():
+            _descend(values, wanted.T.contiguous(), coupling, sweeps)
         codes[part] = values.T.to(torch.int8)
 
 
 def _descend(values: Tensor, wanted: Tensor, coupling: Tensor, sweeps: int) -> None:
     """Set each bit in turn to the sign of what is `wanted` of it less what the others give.
 
+    What the others give is computed for a few bits at once, by a product of matrices, and mended
+    as these bits change.
+
     Args:
         values: codes (q, n), in place.
         wanted: (q, n).
         coupling: (q, q), with a diagonal of 0.
     """
-    for bit in [*range(len(values))] * sweeps:
-        others = torch.mv(values.T, coupling[bit])
-        values[bit] = torch.where(others < wanted[bit], 1.0, -1.0)
+    for top in [*range(0, len(values), BITS)] * sweeps:
+        few, rows = values[top : top + BITS], coupling[top : top + BITS]
+        lacking = torch.addmm(wanted[top : top + BITS], rows, values, alpha=-1)
+        for bit in range(len(few)):
+            signs = torch.where(lacking[bit] > 0, 1.0, -1.0)
+            change = signs - few[bit]
+            few[bit] = signs
+            lacking[bit + 1 :].addr_(rows[bit + 1 :, top + bit], change, alpha=-1)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of float32 matrices without the short mantissas of a GPU's tensor cores."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -58,11 +58,11 @@ def _objective(codes, s, outputs, rows, gamma):
     return float(pairs + gamma * (v[rows] - u).square().sum())
 
 
-@pytest.mark.parametrize("block", [7, 4096])
+@pytest.mark.parametrize("block", [4, 7, 4096])
 @pytest.mark.parametrize("sweeps", [1, 3])
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_an_update_is_the_papers_formula_whatever_the_block(kind, sweeps, block, monkeypatch):
-    for name in ("BLOCK", "CPU_ROWS", "GPU_ROWS"):
+    for name in ("BLOCK", "CPU_ROWS", "GPU_ROWS", "BITS"):
         monkeypatch.setattr(alternate_codes, name, block)
     labels, rows, outputs, codes = _problem(kind)
     groups = Groups(labels, C)
