@@ -133,14 +133,18 @@ class Alternation:
             )
 
 
+def check_one_process() -> None:
+    """Raise a UserError in one of several processes, which would each learn codes of their own."""
+    if distributed.world_size() > 1:
+        raise UserError("engine 'alternate' uses one process: run python main.py")
+
+
 def build_alternation(run: Run, resume: bool = False) -> Alternation:
     """Networks, losses and codes of a run's config, the base run's codes and weights among them.
 
     Raises:
-        UserError: for a base that does not fit, losses without codes to learn, several processes.
+        UserError: for a base that does not fit, or losses without codes to learn.
     """
-    if distributed.world_size() > 1:
-        raise UserError("engine 'alternate' uses one process: run python main.py")
     assert run.config.alternate is not None
     base = None if resume else run.config.alternate.base
     learned = _new_codes(run)

@@ -9,7 +9,13 @@ from typing import Any
 from data.check import check_source
 from data.protocol import load_protocol
 from engine import shallow
-from engine.alternate import build_alternation, encoders, stored_encoders, train_alternately
+from engine.alternate import (
+    build_alternation,
+    check_one_process,
+    encoders,
+    stored_encoders,
+    train_alternately,
+)
 from engine.build import check_config_parts
 from engine.checkpoint import (
     BEST,
@@ -44,6 +50,8 @@ def train_and_test(
         UserError: for a mistake in config, data or weights, before anything is written.
     """
     check_config_parts(config)
+    if config.engine == "alternate":
+        check_one_process()
     if record:
         check_record(record)
     if resume:

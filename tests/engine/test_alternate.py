@@ -274,7 +274,8 @@ def test_several_processes_and_a_trace_are_refused_in_a_line(tmp_path, monkeypat
         profile(config)
     monkeypatch.setattr("utils.distributed.world_size", lambda: 2)
     with pytest.raises(UserError, match="one process"):
-        alternate.build_alternation(open_run(config))
+        train_and_test(config)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
