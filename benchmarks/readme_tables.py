@@ -10,17 +10,16 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import published
 from utils.atomic_file import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 RECORDS = PROJECT / "logs" / "records"
 PAGES = {
-    PROJECT / "README.md": ["cifar100_lt", "digits_lt"],
+    PROJECT / "README.md": ["cifar100_lt", "cifar10", "digits_lt"],
     PROJECT / "docs" / "performance.md": ["speed"],
 }
 
-# Chen et al., "Long-Tail Hashing", SIGIR 2021, Table 2: LTHNet, k = 3, MAP at 64 bits.
-PUBLISHED_LTHNET_64 = {"100": 0.2376, "50": 0.3354, "1": 0.8416}
 SHALLOW = {
     "pcah": "PCA of the pixels + sign",
     "lsh": "locality-sensitive hashing",
@@ -29,6 +28,20 @@ SHALLOW = {
     "sdh": "supervised discrete hashing",
 }
 DEEP = {"hashnet": "HashNet", "csq": "CSQ", "orthohash": "OrthoHash"}
+CIFAR10 = {  # config: what its row says, and the published figures by code length
+    "Cifar10/adsh": ("ADSH", published.ADSH),
+    "Cifar10/mah_flat": ("MAH, flat", published.MAH_FLAT),
+    "Cifar10/mah_cascade": ("MAH, cascade", published.MAH_CASCADE),
+    "Cifar10_Incremental/adsh_base": ("ADSH on 7 classes, asked about 10", published.ADSH_BASE),
+    "Cifar10_Incremental/dihn": ("DIHN, then the other 3", published.DIHN),
+    "Cifar10/hashnet": ("HashNet", {}),
+    "Cifar10_Gist/sh": ("spectral hashing", published.SH_GIST),
+    "Cifar10_Gist/itq": ("ITQ", {}),
+    "Cifar10_Gist/sdh": ("SDH", {}),
+    "Cifar10_Features/sh": ("spectral hashing", published.SH_ALEXNET),
+    "Cifar10_Features/itq": ("ITQ", {}),
+    "Cifar10_Features/sdh": ("SDH", {}),
+}
 STAGES = {"direct": "stage 1, direct feature", "ours": "stage 2, meta-embedding"}
 
 Row = dict[str, str]
@@ -43,22 +56,24 @@ def read_records(name: str) -> list[Row]:
 def cifar100_lt() -> str:
     """CIFAR-100 at 64 bits beside the published figures; a seed run again counts once, its last."""
     latest: dict[tuple[str, str], dict[str, Row]] = {}
+    labels = {**DEEP, **STAGES}
     for row in read_records("cifar100_lt"):
-        if row["code_length"] == "64" and row["method"] in STAGES:
+        if row["code_length"] == "64" and row["method"] in labels:
             latest.setdefault((row["imbalance_factor"], row["method"]), {})[row["seed"]] = row
     lines = [
-        "| IF | published LTHNet | method | MAP | many | medium | few | training images | epochs "
+        "| IF | method | published | MAP | many | medium | few | training images | epochs "
         "| train | seeds | GPU |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for factor, published in PUBLISHED_LTHNET_64.items():
-        for method, label in STAGES.items():
+    for factor in published.LTHNET:
+        for method, label in labels.items():
             rows = list(latest.get((factor, method), {}).values())
             if rows:
+                known = published.CIFAR100_LT.get(method, {}).get(factor)
                 cells = [
                     factor,
-                    f"{published:.4f}",
                     label,
+                    f"{known:.4f}" if known else "-",
                     *(_mean(rows, name) for name in ("map", "map_many", "map_medium", "map_few")),
                     f"{int(rows[0]['train_images']):,}",
                     rows[0]["num_epochs"],
@@ -67,6 +82,40 @@ def cifar100_lt() -> str:
                     rows[0]["gpu"],
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cifar10() -> str:
+    """CIFAR-10, a line a config with all its code lengths; a seed run again counts once."""
+    latest: dict[str, dict[int, dict[str, Row]]] = {}
+    for row in read_records("cifar10"):
+        config = row["config"].removeprefix("config/").removesuffix(".py")
+        by_seed = latest.setdefault(config, {}).setdefault(int(row["code_length"]), {})
+        by_seed[row["seed"]] = row
+    lines = [
+        "| method | network or features | bits | MAP | in database order | published | "
+        "training images | seeds | GPU |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for config, (label, known) in CIFAR10.items():
+        lengths = sorted(latest.get(config, {}))
+        if not lengths:
+            continue
+        rows = [list(latest[config][q].values()) for q in lengths]
+        first = rows[0][0]
+        ordered = any(row["map_index_order"] for row in rows[0])
+        cells = [
+            label,
+            first["backbone"],
+            " ".join(map(str, lengths)),
+            " ".join(_mean(each, "map") for each in rows),
+            " ".join(_mean(each, "map_index_order") for each in rows) if ordered else "-",
+            " ".join(f"{known[q]:.4f}" if q in known else "-" for q in lengths) if known else "-",
+            f"{int(first['train_images']):,}",
+            str(len(rows[0])),
+            first["gpu"],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -111,6 +160,7 @@ def speed() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "cifar100_lt": cifar100_lt,
+    "cifar10": cifar10,
     "digits_lt": digits_lt,
     "speed": speed,
 }

@@ -17,7 +17,7 @@ config = {
     },
     "data": {
         "def_file": "./data/image_folder.py",
-        "params": {"folder": "ImageNet100", "join": True},  # train/<class>/*, test/<class>/*
+        "params": {"folder": "ImageNet100"},  # train/<class>/*, test/<class>/*
         "protocol": "imagenet100",
     },
     "networks": {

@@ -23,7 +23,7 @@ config = {
         "def_file": "./data/mirflickr.py",
         "params": {"folder": "MIRFlickr"},  # mirflickr/im<number>.jpg, annotations/<label>.txt
         "protocol": "mirflickr25k",
-        "on_leak": "warn",  # Flickr users put up the same picture twice
+        "on_leak": "warn",  # Flickr users put up some pictures twice; the protocol counts all
     },
     "networks": {
         "feat_model": {

@@ -25,7 +25,7 @@ config = {
         "def_file": "./data/nus_wide.py",
         "params": {"folder": "NUS_WIDE"},  # Groundtruth/, ImageList/, Flickr/<folder>/*.jpg
         "protocol": "nus_wide_tc21",
-        "on_leak": "warn",  # Flickr users put up the same picture twice
+        "on_leak": "warn",  # Flickr users put up some pictures twice; the protocol counts all
     },
     "networks": {
         "feat_model": {
