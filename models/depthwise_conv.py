@@ -289,6 +289,7 @@ def _strided_input_gradient(dy: Tensor, taps: Tensor, size: _Size) -> Tensor:
 
 
 def _weight_gradient(x: Tensor, dy: Tensor, size: _Size, dtype: torch.dtype) -> Tensor:
+    """(C, 1, k, k); its memory is the same in either memory format, its strides are an image's."""
     columns = REDUCED_COLUMNS
     spans = size.batch * size.out_height * triton.cdiv(size.out_width, columns)
     (programs,), plan = _plan(size, spans, columns, REDUCED_VALUES[size.kernel])
@@ -302,7 +303,8 @@ def _weight_gradient(x: Tensor, dy: Tensor, size: _Size, dtype: torch.dtype) -> 
     _partial_weight_gradient[(blocks * stripes,)](
         x, dy, partials, stripe_spans=stripe_spans, **plan
     )
-    dweight = x.new_empty((size.channels, 1, size.kernel, size.kernel), dtype=dtype)
+    shape = (size.channels, 1, size.kernel, size.kernel)
+    dweight = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
     _combine_weight_gradient[(triton.cdiv(number * size.channels, COMBINED_SUMS),)](
         partials, dweight, size.channels, stripes, number,
         COMBINED_STRIPES, COMBINED_SUMS, num_warps=WARPS,
