@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.alternate_codes import Groups, Sample, database_view, make_sample, update_codes
 from engine.build import LossOfLength
 from engine.checkpoint import LAST, load_checkpoint, load_networks
+from engine.class_codes import class_codes
 from engine.config import RunConfig
 from engine.encode import Encoded, Encoder, encode_lengths, encoders_by_length
 from engine.model import collect_outputs
@@ -111,6 +112,22 @@ class Alternation:
                 database=len(codes),
             )
 
+    def start_codes(self, sample: Sample) -> None:
+        """Give every image whose code is to be learned the best code of its class."""
+        first, of = self.learned.fixed, self.groups.of
+        old = torch.bincount(of[:first], minlength=len(self.groups.sizes)).double()
+        for length, codes in self.learned.codes.items():
+            sums = codes.new_zeros(len(old), length, dtype=torch.float64)
+            sums.index_add_(0, of[:first], codes[:first].double())
+            found = class_codes(
+                self.groups.sizes,
+                length,
+                float(sample.ratio),
+                self.run.config.training_opt.seed,
+                sums / old[:, None],  # NaN where no image has a code
+            )
+            codes[first:] = found.to(codes.device)[of[first:]]
+
     def learn_codes(self, sample: Sample) -> None:
         """The turn of the codes: from the network's, in evaluation mode, of the drawn images."""
         names = self.run.config.training_opt.code_outputs
@@ -153,6 +170,10 @@ def build_alternation(run: Run, resume: bool = False) -> Alternation:
         learned = _from_base(run, learned, checkpoint, base)
         load_networks(run.model, checkpoint, base)
     groups = _groups(run, learned)
+    if run.config.alternate.start == "classes" and run.dataset.source.multi_label:
+        raise UserError(
+            "alternate.start is 'classes', but images have several labels; use 'network'"
+        )
     view = replace(run, dataset=_drawable(run, learned))
     training = build_training(view)
     losses = _losses_of_codes(run.config, training)
@@ -195,12 +216,14 @@ def train_alternately(alternation: Alternation, resume: bool = False) -> None:
 def take_turn(alternation: Alternation, turn: int) -> dict[str, float]:
     """Draw images, train the network on them, then learn the codes; returns the last losses.
 
-    Codes that are not yet there come from the untrained network first.
+    Codes that are not yet there come from the untrained network first, or from their classes.
     """
     options, training = alternation.options, alternation.training
     with alternation.run.timed("train"):
         sample = alternation.draw(turn)
-        if turn == 0:
+        if turn == 0 and options.start == "classes":
+            alternation.start_codes(sample)
+        elif turn == 0:
             alternation.learn_codes(sample)
         alternation.state_losses(sample)
         for _ in range(options.epochs):

@@ -176,6 +176,7 @@ class AlternateOptions:
     epochs: int = 3  # over the drawn images, in one turn
     sweeps: int = 1  # over the bits, in one turn of the codes
     dissimilar: float | Literal["auto"] = "auto"  # r: S is 1 or -r; auto: #similar / #dissimilar
+    start: Literal["network", "classes"] = "network"  # the first codes: see engine/class_codes.py
     base: str | None = None  # a checkpoint whose database codes stay, as classes arrive
 
     def __post_init__(self) -> None:

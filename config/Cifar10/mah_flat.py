@@ -21,4 +21,8 @@ config = {
             "weight": [4.0, 2.0, 1.0],  # the shortest code counts most
         },
     },
+    "alternate": {
+        **adsh["alternate"],
+        "start": "classes",  # from an untrained network's 4 bits several classes share a code
+    },
 }

@@ -144,6 +144,26 @@ def test_multi_label_images_are_learned_too(tmp_path):
     assert 0 < metrics["map"] <= 1
 
 
+def test_codes_can_start_from_classes(tmp_path):
+    config = _config(tmp_path, [4, 8], weight=[2, 1], section={"start": "classes"})
+    alternation = alternate.build_alternation(open_run(config))
+    learned = alternation.learned
+    alternation.start_codes(alternation.draw(0))
+    labels = alternation.run.dataset.source.labels[learned.indices]
+    for codes in learned.codes.values():
+        by_class = [codes[labels == c].unique(dim=0) for c in range(5)]
+        assert [len(each) for each in by_class] == [1] * 5
+        assert len(torch.cat(by_class).unique(dim=0)) == 5
+    assert train_and_test(config)["runs"][0]["map"] > 0.5
+
+
+def test_several_labels_have_no_code_of_a_class(tmp_path):
+    params = {"num_classes": 5, "image_size": 8, "images_per_class": 16, "multi_label": True}
+    config = _config(tmp_path / "run", data={"params": params}, section={"start": "classes"})
+    with pytest.raises(UserError, match="use 'network'"):
+        train_and_test(config)
+
+
 @pytest.mark.parametrize("head", ["flat", "cascade"])
 def test_three_lengths_are_learned_in_one_run_each_with_codes_of_its_own(tmp_path, head):
     config = _config(tmp_path, [4, 8, 16], head=head, weight=[4, 2, 1])
@@ -195,6 +215,19 @@ def test_old_codes_stay_bit_for_bit_through_several_increments(increments):
         stored = dict(zip(written.database_names, unpack(written.database_codes, 8), strict=True))
         assert all(np.array_equal(stored[image], code) for image, code in after.items())
         before = after
+
+
+def test_codes_of_arriving_classes_start_beside_the_old_ones(increments, tmp_path):
+    section = {"base": str(increments / "three" / BEST), "start": "classes"}
+    config = _config(tmp_path, loss="dihn", section=section, data={"train_classes": 4})
+    alternation = alternate.build_alternation(open_run(config))
+    learned = alternation.learned
+    before = learned.codes[8].clone()
+    alternation.start_codes(alternation.draw(0))
+    assert torch.equal(learned.codes[8][: learned.fixed], before[: learned.fixed])
+    (code,) = learned.codes[8][learned.fixed :].unique(dim=0)
+    distances = (code != learned.codes[8][: learned.fixed]).sum(1)
+    assert int(distances.min()) >= 2
 
 
 def test_new_classes_are_found_after_they_arrived(increments):
