@@ -4,11 +4,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from benchmarks.timing import wait
@@ -17,6 +18,7 @@ from engine.build import check_config_parts
 from engine.config import RunConfig, load_config
 from engine.run import Run, open_run
 from engine.train import Training, build_training, step, train_batches, train_epoch
+from models.depthwise_conv import DepthwiseConv2d
 from utils.def_file import PROJECT
 
 CONFIGS = PROJECT / "config" / "Cifar100_LT"
@@ -81,6 +83,22 @@ def convolution_backward_flops(
     return (for_images + for_weight) * conv_flop_count(images, weight, output_gradient, transposed)
 
 
+@contextmanager
+def depthwise_flops(network: nn.Module) -> Iterator[list[int]]:
+    """Operations, forward and backward, of depthwise layers whose kernels torch cannot count."""
+    found: list[int] = []
+
+    def count(layer: DepthwiseConv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        if layer.covers(inputs[0]):
+            found.append(3 * 2 * layer.kernel_size[0] ** 2 * output.numel())
+
+    layers = [each for each in network.modules() if isinstance(each, DepthwiseConv2d)]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    yield found
+    for handle in handles:
+        handle.remove()
+
+
 class TrainingRun:
     """A run of a config and its training, to time parts of."""
 
@@ -133,6 +151,9 @@ class TrainingRun:
     def flops(self, images: Tensor, labels: Tensor) -> int:
         """Floating-point operations of a forward and backward pass on a batch."""
         formulas = {torch.ops.aten.convolution_backward: convolution_backward_flops}
-        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        with (
+            FlopCounterMode(display=False, custom_mapping=formulas) as counter,
+            depthwise_flops(self.training.objective) as unseen,
+        ):
             PlainBackward(self.training.objective)(images, labels)
-        return counter.get_total_flops()
+        return counter.get_total_flops() + sum(unseen)

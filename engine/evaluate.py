@@ -18,6 +18,7 @@ from retrieval.codes import Codes, make_codes, save_codes
 from retrieval.metrics import evaluate, mean_average_precision
 from retrieval.scored import score_all
 from utils.atomic_file import write_json
+from utils.def_file import in_project
 from utils.distributed import is_main
 from utils.environment import environment, peak_gpu_memory
 
@@ -137,7 +138,7 @@ def _identity(run: Run) -> dict[str, Any]:
     """What was trained on what."""
     options, dataset = run.config.training_opt, run.dataset
     return {
-        "config": run.config.path,
+        "config": in_project(run.config.path),
         "method": options.method,
         "dataset": options.dataset,
         "protocol": dataset.split.protocol,

@@ -23,6 +23,7 @@ from engine.build import check_config_parts
 from engine.config import RunConfig, load_config
 from engine.options import MemoryOptions, NetworkOptions
 from engine.run import Run, open_run
+from utils.def_file import in_project
 from utils.environment import environment
 from utils.errors import UserError
 from utils.log import start_logging
@@ -98,7 +99,7 @@ def describe_origin(run: Run) -> dict[str, Any]:
         "weights": network.weights,
         "image_size": options.image_size,
         "bf16": run.precision.bf16,
-        "config": run.config.path,
+        "config": in_project(run.config.path),
         "environment": environment(run.device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -84,7 +84,7 @@ class DepthwiseConv2d(nn.Conv2d):
         self.same = same
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._kernels_cover(x):
+        if self.covers(x):
             size = _Size.of(self, x)
             if size.out_height > 0 and size.out_width > 0:
                 return cast(Tensor, _Function.apply(x.to(_dtype(x)), self.weight, size))
@@ -107,7 +107,8 @@ class DepthwiseConv2d(nn.Conv2d):
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
 
-    def _kernels_cover(self, x: Tensor) -> bool:
+    def covers(self, x: Tensor) -> bool:
+        """Whether the kernels take images x; else PyTorch's operations do."""
         if triton is None or x.device.type != DEVICE or torch.compiler.is_compiling():
             return False
         dtypes = (x.dtype, self.weight.dtype)

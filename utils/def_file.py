@@ -13,6 +13,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # *args, **options
 
 
+def in_project(path: str) -> str:
+    """The path of a config, from the project's root if it lies there, so that records agree."""
+    resolved = Path(path).resolve()
+    return str(resolved.relative_to(PROJECT)) if resolved.is_relative_to(PROJECT) else path
+
+
 def load_function(def_file: str, name: str, where: str) -> Callable[..., Any]:
     """The function `name` of the Python file `def_file` (relative to the project or the cwd).
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from benchmarks.setups import TrainingRun
+from benchmarks.setups import TrainingRun, depthwise_flops
+from models.depthwise_conv import DepthwiseConv2d
 
 
 class Objective(nn.Module):
@@ -40,3 +41,19 @@ def test_a_depthwise_convolution_has_the_operations_of_its_own_weights():
     pointwise, depthwise = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, padding=1, groups=6)
     pixels = 2 * 8 * 8
     assert count(pointwise, depthwise) == 2 * (2 * pixels * 3 * 6) + 3 * (2 * pixels * 9 * 6)
+
+
+def test_kernels_that_torch_cannot_count_are_counted_by_their_layers(monkeypatch):
+    layer = DepthwiseConv2d(6, 5, stride=2, same=True)
+    plain = nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6)
+    images = torch.zeros(2, 6, 8, 8)
+    with depthwise_flops(nn.Sequential(layer)) as unseen:
+        layer(images)
+    assert unseen == []  # on a CPU torch counts them
+    expected = count(nn.Conv2d(3, 6, 1), plain) - count(nn.Conv2d(3, 6, 1))
+    monkeypatch.setattr(DepthwiseConv2d, "forward", lambda self, x: plain(x))
+    monkeypatch.setattr(DepthwiseConv2d, "covers", lambda self, x: True)
+    with depthwise_flops(nn.Sequential(layer)) as unseen:
+        layer(images)
+    layer(images)
+    assert sum(unseen) == expected

@@ -2,7 +2,7 @@ import pytest
 
 import models.direct_head
 from utils import def_file
-from utils.def_file import call, check_params, load_function
+from utils.def_file import PROJECT, call, check_params, in_project, load_function
 from utils.errors import UserError
 
 
@@ -98,3 +98,10 @@ def test_a_bare_star_argument_is_neither_needed_nor_a_valid_key():
     assert call(create_star, {}, {"width": 4}, "x") == (4, ())
     with pytest.raises(UserError, match="valid: width"):
         call(create_star, {"args": 3}, {"width": 4}, "x")
+
+
+def test_files_of_the_project_are_named_from_its_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT / "config")
+    assert in_project("Digits_LT/stage_1.py") == "config/Digits_LT/stage_1.py"
+    assert in_project(str(PROJECT / "main.py")) == "main.py"
+    assert in_project(str(tmp_path / "own.py")) == str(tmp_path / "own.py")
