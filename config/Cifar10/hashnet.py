@@ -37,6 +37,11 @@ config = {
             "params": {"growth": 50.0},  # of beta; 0 keeps it at 1
         },
     },
-    "criterions": {"pairs": {"def_file": "./loss/hashnet.py"}},
+    "criterions": {
+        "pairs": {
+            "def_file": "./loss/hashnet.py",
+            "loss_params": {"scale": 5.0},  # better than 10 on held-out training images
+        },
+    },
     "memory": {"centroids": False},
 }
