@@ -311,6 +311,11 @@ def _losses_of_codes(config: RunConfig, training: Training) -> dict[int, ADSHLos
             if loss.code_length in found:
                 raise UserError("engine 'alternate' takes one loss of database codes, got two")
             found[loss.code_length] = loss
+        elif "labels" in criterion.inputs:
+            raise UserError(
+                f"engine 'alternate' numbers the drawn images in place of labels, so "
+                f"criterions.{criterion.option} cannot read them; drop it"
+            )
     if list(found) != config.training_opt.code_lengths:
         raise UserError(
             "engine 'alternate' needs a loss that is told the database codes, such as loss/adsh.py"

@@ -14,6 +14,7 @@ from engine.config import check_config
 from engine.encode import encode_lengths
 from engine.experiment import profile, train_and_test
 from engine.experiment import test_only as run_test_only
+from engine.options import CriterionOptions
 from engine.run import open_run
 from retrieval.codes import load_codes, unpack
 from utils.errors import UserError
@@ -324,3 +325,12 @@ def test_captured_steps_see_each_turns_codes(tmp_path, code_length):
         maps[mode] = [each["map"] for each in metrics.get("runs", [metrics])]
     assert min(maps["graph"]) > 0.8
     assert maps["graph"] == pytest.approx(maps["none"], abs=0.1)
+
+
+def test_a_loss_that_would_take_places_in_the_sample_for_labels_is_refused(tmp_path):
+    config = _config(tmp_path)
+    config.criterions["pairs"] = CriterionOptions("./loss/hashnet.py")
+    with pytest.raises(UserError, match=r"criterions\.pairs cannot read them"):
+        alternate.build_alternation(open_run(config))
+    config.criterions["pairs"] = CriterionOptions("./loss/quantization.py")  # reads codes alone
+    assert alternate.build_alternation(open_run(config)).losses.keys() == {8}
