@@ -114,7 +114,7 @@ def read_features(path: Path) -> Source:
                     f"feature file {path} lacks {', '.join(missing)}; make it with"
                     " python -m engine.features"
                 )
-            return Source(
+            source = Source(
                 name=str(file["name"]),
                 class_names=file["class_names"].tolist(),
                 image_names=file["image_names"].tolist(),
@@ -125,6 +125,33 @@ def read_features(path: Path) -> Source:
                 features=file["features"].astype(np.float32),
                 provenance=json.loads(str(file["provenance"])),
             )
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"feature file {path} is broken ({reason}); make it anew") from error
+    _check_arrays(path, source)
+    return source
+
+
+def _check_arrays(path: Path, source: Source) -> None:
+    """Raise a UserError unless the arrays fit each other; some files are made by hand."""
+    features, labels, classes = source.features, source.labels, source.num_classes
+    assert features is not None
+    if features.ndim != 2:
+        raise UserError(f"feature file {path}: features {features.shape}, expected (n, d)")
+    if labels.ndim == 2:
+        fit = labels.shape[1] == classes and np.isin(labels, (0, 1)).all()
+    else:
+        fit = labels.dtype.kind in "iu" and bool(((labels >= -1) & (labels < classes)).all())
+    if not fit:
+        raise UserError(
+            f"feature file {path}: labels do not fit {classes} classes; expected whole numbers"
+            " from -1 below that, or (images, classes) of 0 and 1"
+        )
+    for name, indices in source.subsets.items():
+        whole = indices.ndim == 1 and indices.dtype.kind in "iu"
+        if not whole or not ((indices >= 0) & (indices < len(source))).all():
+            raise UserError(
+                f"feature file {path}: subset {name} is not of indices below {len(source)}"
+            )
+    if not {"all", "train"} & source.subsets.keys():
+        raise UserError(f"feature file {path} has no subset 'all' or 'train'; add subset_all")

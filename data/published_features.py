@@ -33,7 +33,7 @@ def read_matlab(path: Path) -> Source:
         found = scipy.io.loadmat(path, variable_names=names)
     except NotImplementedError as error:
         raise UserError(f"feature file {path} is of MATLAB 7.3; save it with -v7") from error
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # of a broken file: SciPy's own, zlib's and others
         raise _broken(path, error) from error
     return _joined(path, found, _MATLAB)
 
@@ -54,11 +54,21 @@ def read_tensors(path: Path) -> Source:
             f"feature file {path} holds more than tensors and could run code, so it is not"
             " loaded; save a plain dict of tensors"
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
+    except Exception as error:  # what the unpickler raises on a foreign file has no common type
         raise _broken(path, error) from error
     if not isinstance(found, dict):
         raise UserError(f"feature file {path} holds a {type(found).__name__}, not a dict")
-    return _joined(path, {key: np.asarray(value) for key, value in found.items()}, _TENSORS)
+    names = [name for pair in _TENSORS.values() for name in pair if name in found]
+    return _joined(path, {name: _table(path, name, found[name]) for name in names}, _TENSORS)
+
+
+def _table(path: Path, name: str, value: Any) -> np.ndarray:
+    """A tensor as an array; parameters and short floats, which NumPy does not take, too."""
+    try:
+        tensor = torch.as_tensor(value).detach()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"feature file {path}: {name} is no plain tensor; save it dense") from error
 
 
 PUBLISHED: dict[str, Callable[[Path], Source]] = {

@@ -139,3 +139,35 @@ def test_provenance_is_text_that_needs_no_pickle(tmp_path, drawn):
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
         assert json.loads(str(file["provenance"])) == {"params": {"arch": "lite0"}}
         assert file["subset_open"].tolist() == [24, 25, 26]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"subset_train": np.arange(40)}, "subset train"),
+        ({"subset_train": np.array([-1, 2])}, "subset train"),
+        ({"subset_train": np.array([0.5, 2])}, "subset train"),
+        ({"labels": np.full(27, 3)}, r"labels .* 3 classes"),
+        ({"labels": np.zeros(27)}, r"labels .* 3 classes"),
+        ({"labels": np.zeros((27, 2), np.uint8)}, r"labels .* 3 classes"),
+        ({"features": np.zeros(27)}, r"features \(27,\)"),
+        ({"subset_train": None}, "no subset 'all' or 'train'"),
+    ],
+)
+def test_arrays_of_ones_own_that_do_not_fit_are_one_line(tmp_path, drawn, changes, said):
+    source, features = drawn()
+    path = tmp_path / "x.npz"
+    write_features(path, source, features, {})
+    with np.load(path) as file:
+        arrays = dict(file) | changes
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+    with pytest.raises(UserError, match=said) as error:
+        create_source(tmp_path, "x.npz")
+    assert "x.npz" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_bare_array_by_the_name_of_an_archive_is_one_line(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, np.zeros((3, 2)))
+    with pytest.raises(UserError, match="is broken"):
+        create_source(tmp_path, "x.npz")

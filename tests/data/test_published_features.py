@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from torch import nn
 
 from data.features import create_source
 from data.images import open_images
@@ -120,14 +121,39 @@ def test_matlab_files_that_do_not_fit_are_one_line(tmp_path, changes, said):
 
 
 def test_broken_files_are_one_line(tmp_path):
+    _matlab(tmp_path)
+    scipy.io.savemat(tmp_path / "packed.mat", {"traindata": TRAIN}, do_compression=True)
+    packed = bytearray((tmp_path / "packed.mat").read_bytes())
+    packed[160:220] = bytes(60)
+    (tmp_path / "packed.mat").write_bytes(packed)
     (tmp_path / "x.mat").write_bytes(b"no such thing" * 20)
+    (tmp_path / "empty.mat").write_bytes(b"")
     (tmp_path / "x.t").write_bytes(b"")
+    (tmp_path / "text.t").write_bytes(b"hello " * 20)
     torch.save([torch.ones(2)], tmp_path / "list.t")
     for file, said in {
+        "packed.mat": "cannot be read",
         "x.mat": "cannot be read",
+        "empty.mat": "cannot be read",
         "x.t": "cannot be read",
+        "text.t": "cannot be read",
         "list.t": "a list",
     }.items():
         with pytest.raises(UserError, match=said) as error:
             create_source(tmp_path, file)
+        assert "\n" not in str(error.value)
+
+
+def test_tensors_that_numpy_does_not_take_are_read(tmp_path):
+    targets = torch.eye(3)[torch.arange(20) % 3]
+    part = torch.arange(24.0).reshape(6, 4)
+    changes = {"train_features": nn.Parameter(part), "query_features": part.bfloat16()}
+    _, source = _tensors(tmp_path, targets, **changes)
+    np.testing.assert_array_equal(source.features[:12], torch.cat([part, part]))
+
+
+def test_tables_that_are_no_tensors_are_one_line(tmp_path):
+    for wrong in ([[1.0], [2.0, 3.0]], {"a": 1}, torch.eye(4).to_sparse()):
+        with pytest.raises(UserError, match="train_features") as error:
+            _tensors(tmp_path, torch.eye(3)[torch.arange(20) % 3], train_features=wrong)
         assert "\n" not in str(error.value)
