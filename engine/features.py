@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,6 +24,7 @@ from engine.build import check_config_parts
 from engine.config import RunConfig, load_config
 from engine.options import MemoryOptions, NetworkOptions
 from engine.run import Run, open_run
+from engine.shallow import feature_batches
 from utils.def_file import in_project
 from utils.environment import environment
 from utils.errors import UserError
@@ -57,36 +59,19 @@ def extract(run: Run, dtype: torch.dtype) -> NDArray[Any]:
     They are collected on the device; a float16 that cannot hold a value holds infinity.
 
     Raises:
-        UserError: the first network gives anything but one row of numbers an image.
+        UserError: as `feature_batches`.
     """
-    run.model.eval()
     count = len(run.dataset.source)
-    batches = evaluation_batches(
-        torch.arange(count).numpy(), run.config.training_opt.evaluation_batch_size
-    )
+    batches = evaluation_batches(np.arange(count), run.config.training_opt.evaluation_batch_size)
     features: Tensor | None = None
     start = 0
-    bar = tqdm(run.dataset.batches(batches, run.augmentation), "features", len(batches))
-    for images, _ in bar:
-        with run.precision():
-            rows = run.model(images)
+    for rows in tqdm(feature_batches(run, batches), "features", len(batches)):
         if features is None:
-            features = _table(rows, count, dtype, run.device)
+            features = torch.empty((count, rows.shape[1]), dtype=dtype, device=run.device)
         features[start : start + len(rows)] = rows
         start += len(rows)
     assert features is not None
     return features.cpu().numpy()
-
-
-def _table(rows: Any, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An empty (count, d) for features like `rows` (B, d)."""
-    if not isinstance(rows, Tensor) or rows.ndim != 2:
-        found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-        raise UserError(
-            f"the first network gives {found}, expected one row of features an image (B, d); use"
-            " models/backbone.py, models/gist.py or --gist"
-        )
-    return torch.empty((count, rows.shape[1]), dtype=dtype, device=device)
 
 
 def describe_origin(run: Run) -> dict[str, Any]:

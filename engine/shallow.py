@@ -1,12 +1,14 @@
 """Shallow hashing: features of the training images are fitted, every image is encoded."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data.samplers import evaluation_batches
 from engine.encode import Encoded, Encoder
@@ -90,13 +92,34 @@ def _encode(hasher: Any, features: RunFeatures, run: Run, indices: NDArray[np.in
     return Encoded(np.asarray(pack(binarize(hasher.encode(features.of(indices))))), None)
 
 
-@torch.inference_mode()
 def extract_features(run: Run, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Features (n, d) of the images of `indices`, from the run's networks in evaluation mode."""
-    run.model.eval()
+    """Features (n, d) of the images of `indices`, as `feature_batches` gives them."""
     batches = evaluation_batches(indices, run.config.training_opt.evaluation_batch_size)
-    parts = []
-    for images, _ in run.dataset.batches(batches, run.augmentation):
-        with run.precision():
-            parts.append(run.model(images).float())
-    return torch.cat(parts).cpu().numpy()
+    return torch.cat([rows.float() for rows in feature_batches(run, batches)]).cpu().numpy()
+
+
+@torch.inference_mode()
+def feature_batches(run: Run, index_batches: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
+    """Features (B, d) of each batch, on the device, from the networks in evaluation mode.
+
+    Raises:
+        UserError: the networks do not take the data, or give anything but one row an image.
+    """
+    run.model.eval()
+    for images, _ in run.dataset.batches(index_batches, run.augmentation):
+        try:
+            with run.precision():
+                rows = run.model(images)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"networks and data do not fit together ({type(error).__name__}: {reason}); "
+                "check image_size and the networks; features of a file need none"
+            ) from error
+        if not isinstance(rows, Tensor) or rows.ndim != 2:
+            found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise UserError(
+                f"the networks give {found}, expected one row of features an image (B, d); use"
+                " models/backbone.py or models/gist.py"
+            )
+        yield rows

@@ -105,7 +105,7 @@ def test_what_is_no_row_of_features_is_a_user_error(tmp_path):
     config = _image_config(tmp_path)
     run = open_run(config)
     run.model = torch.nn.Sequential(run.model, _Named())
-    with pytest.raises(UserError, match="the first network gives dict, expected one row"):
+    with pytest.raises(UserError, match="the networks give dict, expected one row"):
         extract(run, torch.float32)
     with pytest.raises(UserError, match="networks is empty; give --gist"):
         feature_config(replace(config, networks={}), gist=False)
@@ -142,3 +142,13 @@ def test_mistakes_are_one_line_before_any_work(tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_gist_of_features_is_refused_in_a_line(tmp_path, capsys):
+    make_feature_file(_image_config(tmp_path, "gist"), str(tmp_path / "x.npz"))
+    options = ["data.def_file=./data/features.py", "data.params={file: x.npz}"]
+    options += ["data.queries_per_class=2", "data.validation_per_class=1"]
+    options += [f"training_opt.data_root={tmp_path}", "training_opt.device=cpu"]
+    arguments = ["--config", CONFIG, "--gist", "--out", str(tmp_path / "y.npz"), "--opts"]
+    assert main([*arguments, *options]) == 2
+    assert "networks and data do not fit together" in capsys.readouterr().err.splitlines()[-1]

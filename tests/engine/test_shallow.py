@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from data.features import write_features
 from data.source import Source
 from engine.config import check_config
 from engine.experiment import check_data, train_and_test
+from engine.options import NetworkOptions
 from engine.run import open_run
 from engine.shallow import RunFeatures, extract_features, fit, mean_and_deviation
 from models.spectral_hashing import SpectralHashing
@@ -155,3 +157,16 @@ def test_networks_may_be_left_out_for_a_shallow_method_only(feature_file):
     values = make_config(feature_file).to_dict() | {"engine": "minibatch", "hasher": None}
     with pytest.raises(UserError, match="networks is empty"):
         check_config(values, "x.py")
+
+
+def test_networks_that_do_not_suit_features_are_a_user_error(feature_file):
+    for network, said in (
+        (NetworkOptions("./models/small_cnn.py"), "networks and data do not fit together"),
+        (
+            NetworkOptions("./models/flat_head.py", {"in_features": 12}),
+            "the networks give dict, expected one row",
+        ),
+    ):
+        config = replace(make_config(feature_file, code_length=4), networks={"network": network})
+        with pytest.raises(UserError, match=said):
+            train_and_test(config)
