@@ -144,11 +144,10 @@ def test_mistakes_are_one_line_before_any_work(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_gist_of_features_is_refused_in_a_line(tmp_path, capsys):
-    make_feature_file(_image_config(tmp_path, "gist"), str(tmp_path / "x.npz"))
-    options = ["data.def_file=./data/features.py", "data.params={file: x.npz}"]
-    options += ["data.queries_per_class=2", "data.validation_per_class=1"]
-    options += [f"training_opt.data_root={tmp_path}", "training_opt.device=cpu"]
-    arguments = ["--config", CONFIG, "--gist", "--out", str(tmp_path / "y.npz"), "--opts"]
-    assert main([*arguments, *options]) == 2
-    assert "networks and data do not fit together" in capsys.readouterr().err.splitlines()[-1]
+def test_gist_of_features_is_refused_in_a_line(tmp_path):
+    config = _image_config(tmp_path, "gist", data_root=str(tmp_path))
+    make_feature_file(config, str(tmp_path / "x.npz"))
+    data = replace(config.data, def_file="./data/features.py", params={"file": "x.npz"})
+    again = feature_config(replace(config, data=data), gist=True)
+    with pytest.raises(UserError, match="networks and data do not fit together"):
+        make_feature_file(again, str(tmp_path / "y.npz"))
