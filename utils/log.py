@@ -18,10 +18,11 @@ def start_logging() -> logging.Logger:
     logger = logging.getLogger(NAME)
     logger.setLevel(logging.INFO if is_main() else logging.ERROR)
     logger.propagate = False
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_FORMAT)
-        logger.addHandler(handler)
+    for old in [each for each in logger.handlers if type(each) is logging.StreamHandler]:
+        logger.removeHandler(old)  # its terminal may have been replaced since
+    handler = logging.StreamHandler()
+    handler.setFormatter(_FORMAT)
+    logger.addHandler(handler)
     return logger
 
 

@@ -1,4 +1,6 @@
+import io
 import logging
+import sys
 
 import pytest
 
@@ -21,6 +23,14 @@ def test_messages_go_to_the_terminal_once_however_often_logging_is_started(capsy
     captured = capsys.readouterr()
     assert captured.err.count("epoch 3") == 1
     assert captured.out == ""
+
+
+def test_a_terminal_that_was_replaced_gets_what_comes_after(monkeypatch):
+    first, second = io.StringIO(), io.StringIO()
+    for terminal in (first, second):
+        monkeypatch.setattr(sys, "stderr", terminal)
+        start_logging().info("to the terminal of now")
+    assert first.getvalue().count("of now") == second.getvalue().count("of now") == 1
 
 
 def test_messages_inside_the_block_are_appended_to_the_file(tmp_path):
