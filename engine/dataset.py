@@ -72,6 +72,9 @@ class Dataset:
             num_workers=self.num_workers,
         )
         for images, indices in batches:
+            if self.device.type == "cpu" and not training and images.ndim == 4:
+                # So a CPU convolves several times as fast; not where gradients are asked for.
+                images = images.contiguous(memory_format=torch.channels_last)
             yield images, self.labels[indices]
 
 

@@ -3,7 +3,9 @@
 import csv
 import math
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from small_config import make_config
 
@@ -99,3 +101,17 @@ def test_wrong_counts_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match=r"found 30 train \(expected 31\)"):
         train_and_test(config(tmp_path / "run", {"protocol": str(path)}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of the CPU")
+def test_a_cpu_evaluates_images_channels_last_and_the_pixels_are_the_same(tmp_path):
+    run = open_run(make_config(tmp_path))
+    index_batches = [np.arange(6), np.arange(6, 10)]
+    given = run.dataset.images.batches(
+        index_batches, run.augmentation, training=False, seed=0, device=run.device
+    )
+    own = run.dataset.batches(index_batches, run.augmentation)
+    for (images, labels), (expected, indices) in zip(own, given, strict=True):
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, run.dataset.labels[indices])
