@@ -21,6 +21,7 @@ from utils.atomic_file import write_json
 from utils.def_file import in_project
 from utils.distributed import is_main
 from utils.environment import environment, peak_gpu_memory
+from utils.errors import UserError
 
 RADIUS = 2  # of precision within a Hamming radius
 INDEX_ORDER_BITS = 12  # at most so many bits: ties then decide the score, by the order of the data
@@ -51,6 +52,15 @@ def validate(run: Run, encoders: Mapping[int, Encoder] | None = None) -> Validat
             shared=True,
         )
     return Validation(found)
+
+
+def check_validation_images(run: Run) -> None:
+    """Raise a UserError unless there are images to choose the checkpoint by."""
+    if not len(run.dataset.split.validation):
+        raise UserError(
+            f"{run.dataset.source.name} leaves no validation images to choose a checkpoint by: "
+            "at most a fifth of a class is held out; add images, or a subset val"
+        )
 
 
 def test(run: Run, encoders: Mapping[int, Encoder], open_set: bool = False) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from engine.checkpoint import (
 from engine.config import RunConfig
 from engine.dataset import open_source
 from engine.encode import network_encoders
-from engine.evaluate import test
+from engine.evaluate import check_validation_images, test
 from engine.open_set import check_open_queries
 from engine.profile import TRACE, profile_steps
 from engine.records import append_record, check_record
@@ -57,6 +57,8 @@ def train_and_test(
     if resume:
         _check_resumable(config)
     run = open_run(config, initial_weights=not resume)
+    if config.engine != "shallow":
+        check_validation_images(run)
     if open_set:
         check_open_queries(run)
     training = build_training(run) if config.engine == "minibatch" else None

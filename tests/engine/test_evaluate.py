@@ -10,6 +10,7 @@ from engine.evaluate import classification, validate
 from engine.experiment import train_and_test
 from engine.run import open_run
 from retrieval.codes import load_codes, unpack
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,11 @@ def test_multi_label_data_trains_and_tests(tmp_path):
     metrics = train_and_test(config)
     assert 0 < metrics["map"] <= 1
     assert "accuracy" not in metrics
+
+
+def test_data_that_leaves_nobody_to_validate_is_refused_before_training(tmp_path):
+    data = {"params": {"num_classes": 5, "image_size": 8, "images_per_class": 6}}
+    config = make_config(tmp_path / "run", imbalance_factor=None, data=data)
+    with pytest.raises(UserError, match="no validation images"):
+        train_and_test(config)
+    assert not (tmp_path / "run").exists()
