@@ -278,7 +278,7 @@ def _from_base(run: Run, new: Learned, checkpoint: dict[str, Any], base: str) ->
     """The base's codes first, as they are, then what is new."""
     old = _stored_codes(run, checkpoint, Path(base))
     split = run.dataset.split
-    asked = np.union1d(split.validation, split.query)
+    asked = np.concatenate([split.validation, split.query, split.open_query])
     if np.isin(old.indices, asked).any():
         raise UserError(
             f"alternate.base '{base}' has codes of images that this run asks with; "

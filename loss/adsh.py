@@ -1,7 +1,11 @@
 """The network's part of asymmetric deep supervised hashing, ADSH (Jiang & Li, AAAI 2018)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from utils.errors import UserError
 
 
 class ADSHLoss(nn.Module):
@@ -71,6 +75,17 @@ class ADSHLoss(nn.Module):
         return (pairs + self.anchoring[labels] * distance).mean()
 
 
+def check_weight(name: str, value: float) -> None:
+    """Raise a UserError unless the weight of a part of the loss is a number from 0 up."""
+    if not (math.isfinite(value) and value >= 0):
+        raise UserError(f"{name} is {value}, expected a number of at least 0")
+
+
 def create_loss(code_length: int, samples: int, gamma: float = 200.0) -> ADSHLoss:
-    """Build the loss; γ is the weight of the distance between real and binary codes."""
+    """Build the loss; γ is the weight of the distance between real and binary codes.
+
+    Raises:
+        UserError: if γ is negative or not finite.
+    """
+    check_weight("gamma", gamma)
     return ADSHLoss(code_length, samples, gamma)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loss.adsh import ADSHLoss
+from loss.adsh import ADSHLoss, check_weight
 
 
 class DIHNLoss(ADSHLoss):
@@ -34,5 +34,11 @@ class DIHNLoss(ADSHLoss):
 
 
 def create_loss(code_length: int, samples: int, gamma: float = 200.0, mu: float = 50.0) -> DIHNLoss:
-    """Build the loss; γ weighs the distance between real and binary codes, μ the bits' balance."""
+    """Build the loss; γ weighs the distance between real and binary codes, μ the bits' balance.
+
+    Raises:
+        UserError: if a weight is negative or not finite.
+    """
+    check_weight("gamma", gamma)
+    check_weight("mu", mu)
     return DIHNLoss(code_length, samples, gamma, mu)

@@ -270,6 +270,20 @@ def test_a_base_of_another_split_is_refused(increments, tmp_path):
         train_and_test(config)
 
 
+def test_a_base_with_codes_of_open_queries_is_refused(increments, tmp_path):
+    base = tmp_path / "base.pth"
+    data = {"open_classes": ["class_1"]}
+    config = _config(tmp_path / "run", loss="dihn", section={"base": str(base)}, data=data)
+    run = open_run(config)
+    stored = torch.load(increments / "three" / BEST, weights_only=True)
+    codes = stored["database_codes"]
+    codes["names"] = [run.dataset.source.image_names[i] for i in run.dataset.split.open_query]
+    codes["packed"] = {8: codes["packed"][8][: len(codes["names"])]}
+    torch.save(stored, base)
+    with pytest.raises(UserError, match="codes of images that this run asks with"):
+        alternate.build_alternation(run)
+
+
 def _pairs(folder):
     names, codes = _codes(folder)
     return names, codes[8]

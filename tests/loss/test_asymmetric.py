@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from loss import adsh, dihn
+from utils.errors import UserError
 
 M, N, Q, B = 7, 23, 5, 4  # sample, database, bits, batch
 
@@ -79,3 +80,11 @@ def test_a_new_sample_is_stated_in_place_for_captured_steps():
     assert loss(u, places) == first
     assert _told(loss, -v, s, omega, learned)(u, places) != first
     assert not loss.state_dict()
+
+
+@pytest.mark.parametrize("gamma", [-1.0, float("nan"), float("inf")])
+def test_weights_that_are_none_are_refused(gamma):
+    with pytest.raises(UserError, match="gamma"):
+        adsh.create_loss(4, 8, gamma=gamma)
+    with pytest.raises(UserError, match="mu"):
+        dihn.create_loss(4, 8, mu=gamma)
