@@ -22,7 +22,7 @@ COLUMNS = [
     "map_many",
     "map_medium",
     "map_few",
-    "train_seconds",
+    "train_seconds",  # of a run of several code lengths: of all together, as the next
     "encode_seconds",
     "evaluate_seconds",
     "images_per_second",
