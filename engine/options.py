@@ -228,7 +228,7 @@ def _required(option: dataclasses.Field[Any]) -> bool:
 
 def _at_least(options: object, section: str, name: str, least: int) -> None:
     value = getattr(options, name)
-    if value < least:
+    if not value >= least:  # as NaN is
         raise UserError(f"{section}.{name} is {value}, expected at least {least}")
 
 

@@ -295,6 +295,7 @@ def _pairs(folder):
         ({"section": {"samples": 1}}, "samples is 1"),
         ({"section": {"iterations": 0}}, "iterations is 0"),
         ({"section": {"dissimilar": -1.0}}, "dissimilar is -1"),
+        ({"section": {"dissimilar": float("nan")}}, "dissimilar is nan"),
         ({"training_opt": {"num_epochs": 4}}, "leave num_epochs out"),
     ],
 )
