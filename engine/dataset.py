@@ -73,7 +73,7 @@ class Dataset:
         )
         for images, indices in batches:
             if self.device.type == "cpu" and not training and images.ndim == 4:
-                # So a CPU convolves several times as fast; not where gradients are asked for.
+                # So a CPU convolves nearly twice as fast.
                 images = images.contiguous(memory_format=torch.channels_last)
             yield images, self.labels[indices]
 
