@@ -35,11 +35,13 @@ th, td { padding: 5px 18px 5px 0; border-bottom: 1px solid var(--line); text-ali
 th { font-size: 12.5px; color: var(--soft); font-weight: 600; }
 td:not(:first-child), th:not(:first-child) { text-align: right; padding: 5px 0 5px 22px; }
 td.part { color: var(--soft); padding-left: 14px; }
-td:first-child { white-space: normal; }
+td:first-child { white-space: normal; min-width: 9em; }
 img { display: block; width: 100%; height: auto; margin: 6px 0 0; }
 .panels { display: grid; gap: 14px 28px; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
-.panels table { width: 100%; }
+.tables { display: flex; flex-wrap: wrap; gap: 14px 28px; align-items: flex-start; }
+.tables .scroll { flex: 1 1 auto; max-width: 100%; }
+.tables table { width: 100%; }
 .panel { margin: 0 auto; }
 .photographs { overflow-x: auto; }
 .photographs img { min-width: 620px; }

@@ -59,7 +59,7 @@ def _score_section(scored: Mapping[str, Scored]) -> Section:
         for side in (columns, deep)
         if side[0]
     ]
-    return Section("Scores", ['<div class="panels">', *tables, "</div>", paragraph(_SCORE_NOTE)])
+    return Section("Scores", ['<div class="tables">', *tables, "</div>", paragraph(_SCORE_NOTE)])
 
 
 def _overall(one: Scored) -> dict[str, str]:
