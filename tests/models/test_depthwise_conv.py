@@ -1,10 +1,6 @@
 """Depthwise layers compute what the layers they replace compute, by PyTorch's and own kernels."""
 
 import copy
-import importlib.util
-import os
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -13,17 +9,10 @@ import torch.nn.functional as F
 import torchvision
 from timm.layers import Conv2dSame
 from torch import nn
+from triton_kernels import DEVICE, needs_gpu, needs_kernels, run_in_the_interpreter
 
 from models import depthwise_conv
 from models.depthwise_conv import DepthwiseConv2d, replace_depthwise_convs
-
-# The kernels are tested on a GPU, and on the CPU by Triton's interpreter, in a process of its own.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
-needs_kernels = pytest.mark.skipif(
-    DEVICE == "cpu" and not INTERPRETED, reason="no GPU; test_in_the_interpreter runs it"
-)
-needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 
 
 def efficientnet():
@@ -126,17 +115,7 @@ def test_without_triton_the_layer_works(monkeypatch):
 
 
 def test_in_the_interpreter():
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("no triton")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", __file__, "-k", "kernels", "-p", "no:cacheprovider"],
-        env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
-    assert " passed" in run.stdout
+    run_in_the_interpreter(__file__)
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 """Fused layers compute what the layers they replace compute, by PyTorch's and by own kernels."""
 
 import copy
-import importlib.util
-import os
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -13,17 +9,11 @@ import torch.nn.functional as F
 import torchvision
 from timm.layers import BatchNormAct2d
 from torch import nn
+from triton_kernels import DEVICE, INTERPRETED, needs_gpu, needs_kernels, run_in_the_interpreter
 
 from models import fused_batch_norm
 from models.fused_batch_norm import FusedBatchNorm2d, fuse_batch_norms
 
-# The kernels are tested on a GPU, and on the CPU by Triton's interpreter, in a process of its own.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
-needs_kernels = pytest.mark.skipif(
-    DEVICE == "cpu" and not INTERPRETED, reason="no GPU; test_in_the_interpreter runs it"
-)
-needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 ACTIVATIONS = [None, "relu", "relu6"]
 
 
@@ -157,17 +147,7 @@ def test_without_triton_the_layer_works(monkeypatch):
 
 
 def test_in_the_interpreter():
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("no triton")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", __file__, "-k", "kernels", "-p", "no:cacheprovider"],
-        env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
-    assert " passed" in run.stdout
+    run_in_the_interpreter(__file__)
 
 
 @pytest.fixture
