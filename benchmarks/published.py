@@ -9,9 +9,9 @@ CIFAR100_LT = {
     "csq": {"100": 0.1992, "50": 0.2745, "1": 0.7984},
 }
 
-# CIFAR-10 by code length. ADSH: Jiang & Li, AAAI 2018 (AlexNet); MAH: Luo et al., arXiv 1809.09329
-# (ResNet-50); DIHN: Wu et al., CVPR 2019 (AlexNet); spectral
-# hashing: as its released implementation reports it.
+# CIFAR-10 by code length. ADSH: Jiang & Li, AAAI 2018 (AlexNet); DIHN: Wu et al., CVPR 2019
+# (AlexNet); MAH: Luo et al., arXiv 1809.09329 (ResNet-50); spectral hashing: as its released
+# implementation reports it.
 ADSH = {12: 0.9075, 24: 0.9047, 32: 0.9116, 48: 0.9045}
 ADSH_BASE = {12: 0.6433, 24: 0.6434, 32: 0.6451, 48: 0.6424}
 DIHN = {12: 0.9091, 24: 0.9117, 32: 0.9177, 48: 0.9217}
