@@ -20,6 +20,7 @@ from torch.profiler import record_function
 from engine.objective import Objective
 from models.depthwise_conv import replace_depthwise_convs
 from models.fused_batch_norm import fuse_batch_norms
+from models.overlapped_conv import overlap_weight_gradients
 from utils import distributed
 from utils.errors import UserError
 
@@ -35,14 +36,17 @@ def to_device(model: nn.Sequential, mode: Mode, device: torch.device) -> nn.Sequ
     """The networks on their device, in the form that is fastest there.
 
     On a GPU tensors are channels_last and, unless the mode is 'none' or 'compile' (which fuses by
-    itself), batch normalisations are fused with the activations that follow them, and depthwise
-    convolutions have kernels of their own.
+    itself), batch normalisations are fused with the activations that follow them, depthwise
+    convolutions have kernels of their own, and weight gradients of small batches, unless several
+    processes share them, are computed beside the others.
     """
     if device.type != "cuda":
         return model.to(device)
     if mode in ("auto", "graph"):
         fuse_batch_norms(model)
         replace_depthwise_convs(model)
+        if distributed.world_size() == 1:
+            overlap_weight_gradients(model)
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

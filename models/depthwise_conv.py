@@ -27,6 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.overlapped_conv import beside, is_overlapped
+
 try:
     import triton
     import triton.language as tl
@@ -82,12 +84,14 @@ class DepthwiseConv2d(nn.Conv2d):
             device=device,
         )
         self.same = same
+        self.overlap = False  # its weight's gradient is computed beside the others
 
     def forward(self, x: Tensor) -> Tensor:
         if self.covers(x):
             size = _Size.of(self, x)
             if size.out_height > 0 and size.out_width > 0:
-                return cast(Tensor, _Function.apply(x.to(_dtype(x)), self.weight, size))
+                overlap = self.overlap and is_overlapped(x)
+                return cast(Tensor, _Function.apply(x.to(_dtype(x)), self.weight, size, overlap))
         if not self.same:
             return super().forward(x)
         (top, bottom), (left, right) = self._paddings(x)
@@ -239,31 +243,37 @@ class _Function(torch.autograd.Function):
     """The kernels, forward and backward, of one layer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, size: _Size) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, size: _Size, overlap: bool) -> Tensor:
         with torch.cuda.device_of(x):
             taps = x.new_empty((size.kernel**2, size.channels))
             taps.copy_(weight.detach().flatten(1).t())  # channels side by side, as in images
             y = _convolution(x, taps, size, turned=False)
-        ctx.save_for_backward(x, taps)
-        ctx.size, ctx.dtype = size, weight.dtype
+        ctx.save_for_backward(x, taps, weight)
+        ctx.size, ctx.overlap = size, overlap
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, taps = ctx.saved_tensors
+        x, taps, weight = ctx.saved_tensors
         size = ctx.size
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = dweight = None
+
+        def weight_gradient() -> Tensor:
+            return _weight_gradient(x, dy, size, weight.dtype)
+
         with torch.cuda.device_of(x):
+            if ctx.needs_input_grad[1]:
+                dweight = (
+                    beside(weight_gradient, weight, x, dy) if ctx.overlap else weight_gradient()
+                )
             if ctx.needs_input_grad[0]:
                 if size.stride == 1:
                     dx = _convolution(dy, taps, size.turned(), turned=True)
                 else:
                     dx = _strided_input_gradient(dy, taps, size)
-            if ctx.needs_input_grad[1]:
-                dweight = _weight_gradient(x, dy, size, ctx.dtype)
-        return dx, dweight, None
+        return dx, dweight, None, None
 
 
 def _convolution(x: Tensor, taps: Tensor, size: _Size, turned: bool) -> Tensor:
