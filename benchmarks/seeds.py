@@ -1,0 +1,48 @@
+"""Rows of one table cell over seeds: the latest of each, their mean and their spread."""
+
+import csv
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+Row = dict[str, str]
+Cell = tuple[str, str, int]  # imbalance factor as 100, method, code length
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a record in the order in which they were run; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def cell_of(row: Row) -> Cell:
+    """What a row is a figure of, but for its seed."""
+    factor = row["imbalance_factor"]
+    return (f"{float(factor):g}" if factor else "", row["method"], int(row["code_length"]))
+
+
+def by_cell(rows: Iterable[Row]) -> dict[Cell, list[Row]]:
+    """The rows of each cell, one a seed; a seed run again counts once, its last."""
+    latest: dict[Cell, dict[str, Row]] = {}
+    for row in rows:
+        latest.setdefault(cell_of(row), {})[row["seed"]] = row
+    return {cell: list(seeds.values()) for cell, seeds in latest.items()}
+
+
+def mean(rows: list[Row], column: str) -> str:
+    """Mean of a column, of the rows that have it, to four places; - where none has."""
+    values = _values(rows, column)
+    return f"{statistics.mean(values):.4f}" if values else "-"
+
+
+def mean_and_deviation(rows: list[Row], column: str) -> str:
+    """`mean`, with ± the standard deviation over seeds (n - 1 in it) where there are several."""
+    values = _values(rows, column)
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return mean(rows, column) + spread
+
+
+def _values(rows: list[Row], column: str) -> list[float]:
+    return [float(row[column]) for row in rows if row[column]]
