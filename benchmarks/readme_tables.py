@@ -4,19 +4,19 @@
 `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
-import csv
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import published
+from benchmarks.seeds import Row, by_cell, mean, mean_and_deviation, read_rows
 from utils.atomic_file import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 RECORDS = PROJECT / "logs" / "records"
 PAGES = {
-    PROJECT / "README.md": ["cifar100_lt", "cifar10", "digits_lt"],
+    PROJECT / "README.md": ["cifar100_lt", "cifar100_lt_groups", "cifar10", "digits_lt"],
     PROJECT / "docs" / "performance.md": ["speed"],
 }
 
@@ -43,46 +43,73 @@ CIFAR10 = {  # config: what its row says, and the published figures by code leng
     "Cifar10_Features/sdh": ("SDH", {}),
 }
 STAGES = {"direct": "stage 1, direct feature", "ours": "stage 2, meta-embedding"}
-
-Row = dict[str, str]
+LONG_TAIL = {
+    "lthnet_sq_k0": "LTHNet_sq as published, k = 0",
+    "lthnet_sq": "LTHNet_sq as published, k = 3",
+    "lthnet_k0": "LTHNet as published, k = 0",
+    "lthnet": "LTHNet as published, k = 3",
+    **DEEP,
+    "direct_same_epochs": "direct feature, epochs of both stages",
+    **STAGES,
+}
+CODE_LENGTHS = (32, 64, 96)
+GROUPS = ("map_many", "map_medium", "map_few")
 
 
 def read_records(name: str) -> list[Row]:
     """Rows of logs/records/NAME.csv in the order in which they were run."""
-    with (RECORDS / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_rows(RECORDS / f"{name}.csv")
 
 
 def cifar100_lt() -> str:
-    """CIFAR-100 at 64 bits beside the published figures; a seed run again counts once, its last."""
-    latest: dict[tuple[str, str], dict[str, Row]] = {}
-    labels = {**DEEP, **STAGES}
-    for row in read_records("cifar100_lt"):
-        if row["code_length"] == "64" and row["method"] in labels:
-            latest.setdefault((row["imbalance_factor"], row["method"]), {})[row["seed"]] = row
-    lines = [
-        "| IF | method | published | MAP | many | medium | few | training images | epochs "
-        "| train | seeds | GPU |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for factor in published.LTHNET:
-        for method, label in labels.items():
-            rows = list(latest.get((factor, method), {}).values())
-            if rows:
-                known = published.CIFAR100_LT.get(method, {}).get(factor)
-                cells = [
+    """MAP of each method beside the paper's LTHNet and the method's own published figures."""
+    bits = [f"{length} bits" for length in CODE_LENGTHS]
+    header = ["IF", "method", *bits, "published", "epochs", "train", "seeds", "GPU"]
+    lines = []
+    for factor in ("100", "50", "1"):
+        paper = published.CIFAR100_LT["lthnet"][factor]
+        figures = [f"{paper[length]:.4f}" for length in CODE_LENGTHS]
+        lines.append([factor, "the paper's LTHNet, ResNet-34", *figures, *["-"] * 5])
+        for method, label, cells in _long_tail_rows(factor):
+            known = published.CIFAR100_LT.get(method, {}).get(factor)
+            rows = [row for cell in cells for row in cell]
+            after = "+ " if method == "ours" else ""  # what stage 1 takes comes before
+            seconds = statistics.mean(float(row["train_seconds"]) for row in rows)
+            counts = [str(len(cell)) for cell in cells if cell]
+            lines.append(
+                [
                     factor,
                     label,
-                    f"{known:.4f}" if known else "-",
-                    *(_mean(rows, name) for name in ("map", "map_many", "map_medium", "map_few")),
-                    f"{int(rows[0]['train_images']):,}",
-                    rows[0]["num_epochs"],
-                    f"{statistics.mean(float(row['train_seconds']) for row in rows):.0f} s",
-                    str(len(rows)),
-                    rows[0]["gpu"],
+                    *(mean_and_deviation(cell, "map") for cell in cells),
+                    " ".join(f"{known[length]:.4f}" for length in CODE_LENGTHS) if known else "-",
+                    after + _distinct(row["num_epochs"] for row in rows),
+                    f"{after}{seconds:.0f} s",
+                    counts[0] if len(set(counts)) == 1 else " ".join(counts),
+                    _distinct(row["gpu"] for row in rows),
                 ]
-                lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            )
+    return _markdown(header, lines)
+
+
+def cifar100_lt_groups() -> str:
+    """MAP of the queries of many-, medium- and few-shot classes, means over seeds."""
+    bits = [f"{length} bits: many, medium, few" for length in CODE_LENGTHS]
+    lines = []
+    for factor in ("100", "50"):
+        for _, label, cells in _long_tail_rows(factor):
+            groups = [" ".join(mean(cell, name) for name in GROUPS) if cell else "-"
+                      for cell in cells]  # fmt: skip
+            lines.append([factor, label, *groups])
+    return _markdown(["IF", "method", *bits], lines)
+
+
+def _long_tail_rows(factor: str) -> Iterator[tuple[str, str, list[list[Row]]]]:
+    """Each recorded method at an imbalance factor: its name, label, and rows by code length."""
+    cells = by_cell(read_records("cifar100_lt"))
+    for method, label in LONG_TAIL.items():
+        found = [cells.get((factor, method, length), []) for length in CODE_LENGTHS]
+        if any(found):
+            yield method, label, found
 
 
 def cifar10() -> str:
@@ -108,8 +135,8 @@ def cifar10() -> str:
             label,
             first["backbone"],
             " ".join(map(str, lengths)),
-            " ".join(_mean(each, "map") for each in rows),
-            " ".join(_mean(each, "map_index_order") for each in rows) if ordered else "-",
+            " ".join(mean(each, "map") for each in rows),
+            " ".join(mean(each, "map_index_order") for each in rows) if ordered else "-",
             " ".join(f"{known[q]:.4f}" if q in known else "-" for q in lengths) if known else "-",
             f"{int(first['train_images']):,}",
             str(len(rows[0])),
@@ -160,6 +187,7 @@ def speed() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "cifar100_lt": cifar100_lt,
+    "cifar100_lt_groups": cifar100_lt_groups,
     "cifar10": cifar10,
     "digits_lt": digits_lt,
     "speed": speed,
@@ -187,9 +215,13 @@ def _figure(text: str) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _mean(rows: list[Row], name: str) -> str:
-    values = [float(row[name]) for row in rows if row[name]]
-    return f"{statistics.mean(values):.4f}" if values else "-"
+def _distinct(values: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(values))
+
+
+def _markdown(header: list[str], lines: list[list[str]]) -> str:
+    rows = [f"| {' | '.join(cells)} |" for cells in (header, *lines)]
+    return "\n".join([rows[0], "|---" * len(header) + "|", *rows[1:]])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import readme_tables
+from benchmarks.long_tail_table import METHODS
 
 
 @pytest.mark.parametrize("page", readme_tables.PAGES, ids=lambda page: page.name)
@@ -11,21 +12,51 @@ def test_a_pages_tables_are_those_of_the_records(page):
     assert readme_tables.fill(text, readme_tables.PAGES[page]) == text
 
 
-def test_a_seed_run_again_counts_once_with_its_last_figures(monkeypatch):
-    row = {
-        "imbalance_factor": "100", "method": "direct", "code_length": "64", "map_many": "",
-        "map_medium": "", "map_few": "", "train_images": "2598", "num_epochs": "100",
-        "train_seconds": "10", "gpu": "G",
-    }  # fmt: skip
+LONG_TAIL_ROW = {
+    "imbalance_factor": "100", "method": "hashnet", "code_length": "64", "seed": "0",
+    "map": "0.2", "map_many": "0.5", "map_medium": "0.4", "map_few": "0.3",
+    "num_epochs": "100", "train_seconds": "10", "gpu": "G",
+}  # fmt: skip
+
+
+def _cells(table, method):
+    (line,) = [line for line in table.splitlines() if f"| {method} |" in line]
+    return line.strip("| ").split(" | ")
+
+
+def test_a_long_tail_line_has_mean_and_deviation_over_seeds_a_seed_run_again_counts_once(
+    monkeypatch,
+):
     rows = [
-        {**row, "seed": "0", "map": "0.1"},
-        {**row, "seed": "0", "map": "0.2"},
-        {**row, "seed": "1", "map": "0.4"},
+        {**LONG_TAIL_ROW, "map": "0.9", "train_seconds": "1000"},
+        {**LONG_TAIL_ROW, "map": "0.2"},
+        {**LONG_TAIL_ROW, "map": "0.4", "seed": "1", "gpu": "H"},
+        {**LONG_TAIL_ROW, "map": "0.7", "code_length": "96", "train_seconds": "40"},
+        {**LONG_TAIL_ROW, "method": "unknown"},
     ]
     monkeypatch.setattr(readme_tables, "read_records", lambda name: rows)
-    (line,) = readme_tables.cifar100_lt().splitlines()[2:]
-    assert line.split(" | ")[3] == "0.3000"
-    assert line.split(" | ")[-2] == "2"
+    assert _cells(readme_tables.cifar100_lt(), "HashNet") == [
+        "100", "HashNet", "-", "0.3000 ± 0.1414", "0.7000", "0.1444 0.1559 0.1631",
+        "100", "20 s", "2 1", "G / H",
+    ]  # fmt: skip
+    groups = readme_tables.cifar100_lt_groups()
+    assert _cells(groups, "HashNet")[2:] == ["-", *["0.5000 0.4000 0.3000"] * 2]
+
+
+def test_the_papers_figures_stand_above_those_of_each_imbalance_factor(monkeypatch):
+    monkeypatch.setattr(readme_tables, "read_records", lambda name: [LONG_TAIL_ROW])
+    lines = readme_tables.cifar100_lt().splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in lines] == [
+        ["| 100", "the paper's LTHNet, ResNet-34"],
+        ["| 100", "HashNet"],
+        ["| 50", "the paper's LTHNet, ResNet-34"],
+        ["| 1", "the paper's LTHNet, ResNet-34"],
+    ]
+    assert lines[0].split(" | ")[2:5] == ["0.1819", "0.2376", "0.2620"]
+
+
+def test_every_method_of_the_long_tail_tool_has_a_line():
+    assert set(readme_tables.LONG_TAIL) == set(METHODS)
 
 
 def test_a_line_has_all_code_lengths_of_a_config_beside_the_published_figures(monkeypatch):
