@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from benchmarks.timing import wait
+from benchmarks.timing import StreamClock, wait
 from engine.accelerate import PlainBackward
 from engine.build import check_config_parts
 from engine.config import RunConfig, load_config
@@ -121,19 +121,25 @@ class TrainingRun:
         """Train the next epoch as the engine does."""
         train_epoch(self.run, self.training, next(self.epochs))
 
-    def steady_rate(self) -> float:
-        """Images a second of the next epoch after its first batch, whose readers have to start."""
+    def steady_rate(self) -> tuple[float, float]:
+        """Images a second of the next epoch, and the share of its time that the device waits.
+
+        Both after the first batch, whose readers have to start. The device waits from a step's end
+        until the next batch is there.
+        """
         batches = self.batches()
-        images = 0
-        for number, (batch, labels) in enumerate(batches):
-            step(self.run, self.training, batch, labels)
-            if number == 0:
-                wait(self.run.device)
-                started = time.perf_counter()
-            else:
-                images += len(batch)
+        step(self.run, self.training, *next(batches))
         wait(self.run.device)
-        return images / (time.perf_counter() - started)
+        images, clock, started = 0, StreamClock(self.run.device), time.perf_counter()
+        clock.mark()
+        for batch, labels in batches:
+            clock.mark()
+            step(self.run, self.training, batch, labels)
+            clock.mark()
+            images += len(batch)
+        wait(self.run.device)
+        seconds = time.perf_counter() - started
+        return images / seconds, clock.between_pairs() / seconds
 
     def fixed_batch(self) -> tuple[Tensor, Tensor]:
         """A batch on the device, in the layout that its convolutions are fastest with."""

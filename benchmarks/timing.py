@@ -29,6 +29,31 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class StreamClock:
+    """Marks in the device's queue of work, and the time between them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.marks: list[Any] = []
+
+    def mark(self) -> None:
+        """Mark when the work queued so far is done."""
+        if self.device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self.device))
+            self.marks.append(event)
+        else:
+            self.marks.append(time.perf_counter())
+
+    def between_pairs(self) -> float:
+        """Seconds from the first mark to the second, from the third to the fourth, and so on."""
+        wait(self.device)
+        pairs = zip(self.marks[::2], self.marks[1::2], strict=False)
+        if self.device.type == "cuda":
+            return sum(start.elapsed_time(end) for start, end in pairs) / 1e3
+        return sum(end - start for start, end in pairs)
+
+
 def copy_bandwidth(device: torch.device) -> float:
     """Bytes a second that a large copy reads and writes."""
     source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)

@@ -39,7 +39,7 @@ def recorded(tmp_path_factory):
 
 def test_every_measure_of_a_cpu_has_a_row(recorded):
     extra = {"matrix_rate", "copy_bandwidth", "flops_share", "evaluation_seconds"}
-    extra |= {"streaming_first_batch", "streaming_conventional"}
+    extra |= {"streaming_wait", "streaming_first_batch", "streaming_conventional"}
     # The first has rows of other names, the last is measured only if asked for.
     without_rows = {"ceiling", "peak_memory", *measures.ASKED}
     expected = (measures.ONCE.keys() | measures.EACH.keys()) - without_rows | extra
