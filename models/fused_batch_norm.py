@@ -9,6 +9,9 @@ block of channels:
 - backward: two sums of each stripe; all stripes combined; gradient of the input.
 - evaluation: normalise and activate, one kernel.
 
+Where there are few rows, one program holds all of them for a few channels, and the training forward
+pass and the backward pass are one kernel each: they would be mostly launches.
+
 Sums are added up in a fixed order (no atomics), so results are the same in every run; nothing is
 read back by the host, so a CUDA graph can record it all. Whatever the kernels do not cover (CPU,
 contiguous NCHW, torch.compile, ...) is done by PyTorch's operations.
@@ -41,6 +44,8 @@ REDUCE_PROGRAMS = 528  # of a kernel that sums: 4 for each multiprocessor of an 
 MAP_PROGRAMS = 2112  # of a kernel that writes as much as it reads
 BLOCK_STRIPES = 256  # stripes that are combined at a time,
 COMBINED_CHANNELS = 16  # for so many channels a program
+WHOLE = ((1024, 8), (4096, 4))  # rows at most, and channels of a program that holds all rows
+WHOLE_VALUES = 32  # of a tensor that a thread of it holds
 BLOCK_COST = 8  # a block of channels costs as much as its width and so many channels more
 
 
@@ -232,16 +237,21 @@ class _Function(torch.autograd.Function):
         options: _Options,
     ) -> Tensor:
         mean, variance = running_mean, running_var
-        z = torch.empty_like(x)
+        running = (running_mean, running_var, num_batches_tracked)
         with torch.cuda.device_of(x):
-            if options.training:
-                running = (running_mean, running_var, num_batches_tracked)
-                mean, variance = _batch_statistics(x, running, options.momentum)
-            grid, plan = _plan(x, MAP_PROGRAMS)
-            _transform[grid](
-                x, z, mean, variance, weight, bias, options.eps,
-                activation=options.activation, **plan,
-            )  # fmt: skip
+            if options.training and _whole_plan(x):
+                z, mean, variance = _normalised(x, weight, bias, running, options)
+            else:
+                if options.training:
+                    mean, variance = _batch_statistics(x, running, options.momentum)
+                z = torch.empty_like(x)
+                grid, plan = _plan(x, MAP_PROGRAMS)
+                _transform[grid](
+                    x, z, mean, variance, weight, bias, options.eps,
+                    activation=options.activation, **plan,
+                )  # fmt: skip
+        if options.training:  # autograd cannot see what a kernel writes
+            torch.autograd.graph.increment_version(running)
         ctx.save_for_backward(x, mean, variance, weight, bias)
         ctx.options = options
         return z
@@ -255,6 +265,8 @@ class _Function(torch.autograd.Function):
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = dweight = dbias = None
         with torch.cuda.device_of(x):
+            if options.training and _whole_plan(x):
+                return *_gradients(x, dy, layer, options.activation), *[None] * 4
             if options.training or any(ctx.needs_input_grad[1:3]):
                 dweight, dbias = _parameter_gradients(x, dy, layer, options.activation)
             if ctx.needs_input_grad[0]:
@@ -317,7 +329,6 @@ def _batch_statistics(
     variance = torch.empty_like(running[1])
     _partial_statistics[grid](x, partials, **plan)
     _combine_statistics[combine_grid](partials, mean, variance, *running, momentum, **sizes)
-    torch.autograd.graph.increment_version(running)  # autograd cannot see what a kernel writes
     return mean, variance
 
 
@@ -333,6 +344,49 @@ def _parameter_gradients(
     del sizes["rows"], sizes["stripe_rows"]
     _combine_gradients[combine_grid](partials, dweight, dbias, variance, eps, **sizes)
     return dweight, dbias
+
+
+def _whole_plan(x: Tensor) -> tuple[tuple[int], dict[str, Any]] | None:
+    """Grid and sizes of a kernel whose programs hold all rows; None if those are too many."""
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    fitting = [each for each in WHOLE if rows <= each[0]]
+    if not fitting:
+        return None
+    block_rows, block_channels = fitting[0]
+    vector = 8 if channels % 8 == 0 else 1
+    sizes = {
+        "rows": rows,
+        "groups": channels // vector,
+        "vector": vector,
+        "block_rows": block_rows,
+        "block_channels": block_channels,
+        "num_warps": block_rows * block_channels // WHOLE_VALUES // 32,
+    }
+    return (triton.cdiv(channels, block_channels),), sizes
+
+
+def _normalised(
+    x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, ...], options: _Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, mean and biased variance of a batch of few rows, in one kernel."""
+    grid, plan = cast(Any, _whole_plan(x))
+    z, mean, variance = (torch.empty_like(each) for each in (x, *running[:2]))
+    _normalise[grid](
+        x, z, mean, variance, *running, weight, bias, options.momentum, options.eps,
+        activation=options.activation, **plan,
+    )  # fmt: skip
+    return z, mean, variance
+
+
+def _gradients(
+    x: Tensor, dy: Tensor, layer: tuple[Any, ...], activation: Activation | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, weight and bias for a batch of few rows, in one kernel."""
+    grid, plan = cast(Any, _whole_plan(x))
+    dx, dweight, dbias = (torch.empty_like(each) for each in (x, *layer[2:4]))
+    _all_gradients[grid](x, dy, dx, dweight, dbias, *layer, activation=activation, **plan)
+    return dx, dweight, dbias
 
 
 def _kernel(function: Any) -> Any:
@@ -362,6 +416,30 @@ def _masked(dy, z, activation: tl.constexpr):  # type: ignore[no-untyped-def]
     if activation == "relu6":
         dy = tl.where((z <= 0) | (z >= 6), 0.0, dy)
     return dy
+
+
+@_kernel
+def _activated(value, activation: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The activation; NaN stays, as in PyTorch."""
+    if activation is not None:
+        value = tl.where(value < 0, 0.0, value)
+    if activation == "relu6":
+        value = tl.where(value > 6, 6.0, value)
+    return value
+
+
+@_kernel
+def _keep_running(  # type: ignore[no-untyped-def]
+    running_mean, running_var, num_batches_tracked, average, moment, number, momentum, column, used
+):
+    """The running statistics, brought up to date with a batch's mean and squared deviations."""
+    old_mean = tl.load(running_mean + column, mask=used, other=0.0)
+    old_var = tl.load(running_var + column, mask=used, other=0.0)
+    unbiased = moment / (number - 1)
+    tl.store(running_mean + column, (1 - momentum) * old_mean + momentum * average, mask=used)
+    tl.store(running_var + column, (1 - momentum) * old_var + momentum * unbiased, mask=used)
+    if tl.program_id(0) == 0:
+        tl.store(num_batches_tracked, tl.load(num_batches_tracked) + 1)
 
 
 @_kernel
@@ -448,13 +526,10 @@ def _combine_statistics(  # type: ignore[no-untyped-def]
     average = shift + summed / number
     tl.store(mean + column, average, mask=used)
     tl.store(variance + column, moment / number, mask=used)
-    old_mean = tl.load(running_mean + column, mask=used, other=0.0)
-    old_var = tl.load(running_var + column, mask=used, other=0.0)
-    unbiased = moment / (number - 1)
-    tl.store(running_mean + column, (1 - momentum) * old_mean + momentum * average, mask=used)
-    tl.store(running_var + column, (1 - momentum) * old_var + momentum * unbiased, mask=used)
-    if tl.program_id(0) == 0:
-        tl.store(num_batches_tracked, tl.load(num_batches_tracked) + 1)
+    _keep_running(
+        running_mean, running_var, num_batches_tracked, average, moment, number, momentum, column,
+        used,
+    )  # fmt: skip
 
 
 @_kernel
@@ -490,10 +565,7 @@ def _transform(  # type: ignore[no-untyped-def]
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
         value = (value - center[None, :]) * scale[None, :] + shift[None, :]
-        if activation is not None:
-            value = tl.where(value < 0, 0.0, value)  # NaN stays, as in PyTorch
-        if activation == "relu6":
-            value = tl.where(value > 6, 6.0, value)
+        value = _activated(value, activation)
         tl.store(z + row * channels + offsets, value.to(z.dtype.element_ty), mask=inside)
 
 
@@ -622,3 +694,97 @@ def _input_gradient(  # type: ignore[no-untyped-def]
             dz = dz - mean_dz[None, :] - deviation * slope[None, :]
         dz = dz * scale[None, :]
         tl.store(dx + row * channels + offsets, dz.to(dx.dtype.element_ty), mask=inside)
+
+
+@_kernel
+def _whole_place(  # type: ignore[no-untyped-def]
+    rows, channels, block_rows: tl.constexpr, block_channels: tl.constexpr
+):
+    """A program's channels, the offsets of all rows, and what of either is used."""
+    column = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
+    lane = tl.arange(0, block_rows)
+    used = column < channels
+    offsets = lane[:, None] * channels + column[None, :]
+    return column, offsets, used, (lane < rows)[:, None] & used[None, :]
+
+
+@_kernel
+def _normalise(  # type: ignore[no-untyped-def]
+    x,
+    z,
+    mean,
+    variance,
+    running_mean,
+    running_var,
+    num_batches_tracked,
+    weight,
+    bias,
+    momentum,
+    eps,
+    rows,
+    groups,
+    vector: tl.constexpr,
+    activation: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_channels: tl.constexpr,
+):
+    """Statistics of all rows, the running ones, and z as of `_transform`."""
+    column, offsets, used, inside = _whole_place(rows, groups * vector, block_rows, block_channels)
+    scale = tl.load(weight + column, mask=used, other=0.0)
+    shift = tl.load(bias + column, mask=used, other=0.0)
+    value = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
+    first = tl.load(x + column, mask=used, other=0.0).to(tl.float32)
+    number = rows.to(tl.float32)
+    # Less the first row: a large mean does not round away the differences.
+    center = first + tl.sum(tl.where(inside, value - first[None, :], 0.0), axis=0) / number
+    deviation = tl.where(inside, value - center[None, :], 0.0)
+    moment = tl.sum(deviation * deviation, axis=0)
+    scale *= tl.rsqrt(moment / number + eps)
+    value = _activated(deviation * scale[None, :] + shift[None, :], activation)
+    tl.store(z + offsets, value.to(z.dtype.element_ty), mask=inside)
+    tl.store(mean + column, center, mask=used)
+    tl.store(variance + column, moment / number, mask=used)
+    _keep_running(
+        running_mean, running_var, num_batches_tracked, center, moment, number, momentum, column,
+        used,
+    )  # fmt: skip
+
+
+@_kernel
+def _all_gradients(  # type: ignore[no-untyped-def]
+    x,
+    dy,
+    dx,
+    dweight,
+    dbias,
+    mean,
+    variance,
+    weight,
+    bias,
+    eps,
+    rows,
+    groups,
+    vector: tl.constexpr,
+    activation: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_channels: tl.constexpr,
+):
+    """dbias, dweight and dx as of `_combine_gradients` and `_input_gradient`."""
+    column, offsets, used, inside = _whole_place(rows, groups * vector, block_rows, block_channels)
+    center = tl.load(mean + column, mask=used, other=0.0)
+    rstd = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
+    scale = rstd * tl.load(weight + column, mask=used, other=0.0)
+    shift = tl.load(bias + column, mask=used, other=0.0)
+    value = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
+    dz = tl.load(dy + offsets, mask=inside, other=0.0).to(tl.float32)
+    deviation = value - center[None, :]
+    z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
+    dz = _masked(dz, z, activation)
+    total = tl.sum(dz, axis=0)
+    slope = tl.sum(dz * deviation, axis=0) * rstd
+    tl.store(dbias + column, total, mask=used)
+    tl.store(dweight + column, slope, mask=used)
+    number = rows.to(tl.float32)
+    dz = dz - (total / number)[None, :] - deviation * (slope * rstd / number)[None, :]
+    dz = dz * scale[None, :]
+    tl.store(dx + offsets, dz.to(dx.dtype.element_ty), mask=inside)

@@ -150,13 +150,18 @@ def test_in_the_interpreter():
     run_in_the_interpreter(__file__)
 
 
-@pytest.fixture
-def kernels(monkeypatch):
-    """The layer's own kernels on the device of the tests, and no others."""
+@pytest.fixture(params=["whole", "stripes"])
+def kernels(monkeypatch, request):
+    """The layer's own kernels on the device of the tests, and no others.
+
+    Those whose programs hold all rows, where they can, and those that never do.
+    """
 
     def never(*_):
         raise AssertionError("PyTorch's batch normalisation was called")
 
+    if request.param == "stripes":
+        monkeypatch.setattr(fused_batch_norm, "WHOLE", ())
     monkeypatch.setattr(fused_batch_norm, "DEVICE", DEVICE)
     monkeypatch.setattr(nn.BatchNorm2d, "forward", never)
     return monkeypatch
@@ -380,7 +385,10 @@ def layer_pass(module, x, dy):
 
 @needs_gpu
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("shape", [(32, 96, 56, 56), (128, 1152, 7, 7), (16, 24, 112, 112)])
+@pytest.mark.parametrize(
+    "shape",
+    [(32, 96, 56, 56), (128, 1152, 7, 7), (16, 24, 112, 112), (16, 112, 14, 14), (16, 320, 7, 7)],
+)
 def test_a_gpu_s_results_are_pytorch_s(shape, activation):
     torch.manual_seed(0)
     layer = make_layer(shape[1], activation).to(DEVICE)
@@ -392,11 +400,12 @@ def test_a_gpu_s_results_are_pytorch_s(shape, activation):
 
 
 @needs_gpu
-def test_a_gpu_s_results_are_the_same_bits_in_every_run_and_in_a_graph():
+@pytest.mark.parametrize("size", [14, 50])
+def test_a_gpu_s_results_are_the_same_bits_in_every_run_and_in_a_graph(size):
     torch.manual_seed(0)
     model = nn.Sequential(make_layer(40, "relu6"), make_layer(40, None)).to(DEVICE)
     state = copy.deepcopy(model.state_dict())
-    x, dy = (make_images((16, 40, 50, 50), torch.bfloat16).to(DEVICE) for _ in range(2))
+    x, dy = (make_images((16, 40, size, size), torch.bfloat16).to(DEVICE) for _ in range(2))
     wanted = [x.requires_grad_(), *model.parameters()]
 
     def run():
