@@ -103,6 +103,28 @@ def cifar100_lt_groups() -> str:
     return _markdown(["IF", "method", *bits], lines)
 
 
+def cifar100_lt_significance() -> str:
+    """Differences of MAPs on the same queries, from benchmarks.significance; the last row counts."""
+    found = {
+        (row["imbalance_factor"], row["method"], row["against"], int(row["code_length"])): row
+        for row in read_records("cifar100_lt_significance")
+    }
+    bits = [f"{length} bits" for length in CODE_LENGTHS]
+    lines = []
+    for factor, method, against in dict.fromkeys(cell[:3] for cell in found):
+        rows = [found.get((factor, method, against, length)) for length in CODE_LENGTHS]
+        label = f"{LONG_TAIL[method]} - {LONG_TAIL[against]}"
+        lines.append([factor, label, *(_difference(row) if row else "-" for row in rows)])
+    return _markdown(["IF", "difference of MAP", *bits], lines)
+
+
+def _difference(row: Row) -> str:
+    """The difference with its interval, and p where the interval holds 0."""
+    difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    p_value = f", p = {float(row['p_value']):.2g}" if low <= 0 <= high else ""
+    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f}{p_value})"
+
+
 def _long_tail_rows(factor: str) -> Iterator[tuple[str, str, list[list[Row]]]]:
     """Each recorded method at an imbalance factor: its name, label, and rows by code length."""
     cells = by_cell(read_records("cifar100_lt"))
@@ -188,6 +210,7 @@ def speed() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "cifar100_lt": cifar100_lt,
     "cifar100_lt_groups": cifar100_lt_groups,
+    "cifar100_lt_significance": cifar100_lt_significance,
     "cifar10": cifar10,
     "digits_lt": digits_lt,
     "speed": speed,

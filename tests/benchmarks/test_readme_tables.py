@@ -55,6 +55,26 @@ def test_the_papers_figures_stand_above_those_of_each_imbalance_factor(monkeypat
     assert lines[0].split(" | ")[2:5] == ["0.1819", "0.2376", "0.2620"]
 
 
+def test_differences_stand_by_code_length_with_p_where_they_may_be_none(monkeypatch):
+    row = {
+        "imbalance_factor": "100", "method": "ours", "against": "csq", "code_length": "64",
+        "difference": "0.0123", "low": "0.0101", "high": "0.0149", "p_value": "0.0001",
+    }  # fmt: skip
+    rows = [
+        {**row, "difference": "0.5"},
+        row,
+        {**row, "code_length": "32", "low": "-0.001", "p_value": "0.0714"},
+    ]
+    monkeypatch.setattr(readme_tables, "read_records", lambda name: rows)
+    (line,) = readme_tables.cifar100_lt_significance().splitlines()[2:]
+    assert line.strip("| ").split(" | ")[1:] == [
+        "stage 2, meta-embedding - CSQ",
+        "+0.0123 (-0.0010 to +0.0149, p = 0.071)",
+        "+0.0123 (+0.0101 to +0.0149)",
+        "-",
+    ]
+
+
 def test_every_method_of_the_long_tail_tool_has_a_line():
     assert set(readme_tables.LONG_TAIL) == set(METHODS)
 
