@@ -104,7 +104,7 @@ def cifar100_lt_groups() -> str:
 
 
 def cifar100_lt_significance() -> str:
-    """Differences of MAPs on the same queries, from benchmarks.significance; the last row counts."""
+    """Differences of MAPs on the same queries, from benchmarks.significance, a line a pair."""
     found = {
         (row["imbalance_factor"], row["method"], row["against"], int(row["code_length"])): row
         for row in read_records("cifar100_lt_significance")
