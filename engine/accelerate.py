@@ -21,6 +21,7 @@ from engine.objective import Objective
 from models.depthwise_conv import replace_depthwise_convs
 from models.fused_batch_norm import fuse_batch_norms
 from models.overlapped_conv import overlap_weight_gradients
+from models.rounded_weights import RoundedWeights
 from utils import distributed
 from utils.errors import UserError
 
@@ -69,6 +70,9 @@ def make_backward(objective: Objective, mode: Mode, device: torch.device) -> Bac
         network = torch.compile(objective, dynamic=False)  # type: ignore[assignment]
     if device.type != "cuda":
         return PlainBackward(_parallel(network))
+    # Several processes average each gradient as it comes; all at the end would come too late.
+    if mode in ("auto", "graph") and objective.precision.bf16 and distributed.world_size() == 1:
+        network = RoundedWeights(objective, torch.bfloat16)
     # DistributedDataParallel must be made on a stream that can be captured.
     stream = torch.cuda.Stream(device)
     with _on(stream):

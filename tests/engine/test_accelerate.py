@@ -7,13 +7,14 @@ import torch
 from small_config import make_config
 from torch import nn
 
-from engine.accelerate import CapturedBackward, PlainBackward, make_backward
+from engine.accelerate import CapturedBackward, PlainBackward, make_backward, to_device
 from engine.build import Criterion
 from engine.launch import run_processes
 from engine.model import Precision
 from engine.objective import Objective
 from engine.run import open_run
 from engine.train import build_training, step, train_batches, train_mode
+from models.backbone import create_model
 from models.direct_head import DirectHead
 from utils import distributed
 from utils.errors import UserError
@@ -153,6 +154,29 @@ def test_a_captured_pass_is_the_plain_one_for_every_batch_and_shape(mode):
         _assert_same((backward, fast), (plainly, plain), *batch, rtol=1e-4, atol=1e-5)
     for one, other in zip(fast.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(one, other)  # the warm-up left no trace in the statistics
+
+
+@needs_gpu
+def test_a_captured_bf16_pass_of_convolutions_is_the_plain_one():
+    objectives, backwards = [], []
+    for mode in ("graph", "none"):
+        torch.manual_seed(0)
+        head = DirectHead(512, 12, 8, 3)
+        model = to_device(nn.Sequential(create_model("resnet18"), head), mode, GPU).train()
+        losses = {"classification": Criterion(_CrossEntropy(), 1.0, ["logits", "labels"])}
+        objectives.append(Objective(model, losses, Precision(GPU, bf16=True)))
+        backwards.append(make_backward(objectives[-1], mode, GPU))
+    for seed in range(3):
+        images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        images = images.to(GPU, memory_format=torch.channels_last)
+        labels = torch.arange(8, device=GPU) % 3
+        losses = [backward(images, labels)["classification"].item() for backward in backwards]
+        assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+        for own, other in zip(*(each.parameters() for each in objectives), strict=True):
+            assert own.grad.dtype == torch.float32
+            assert own.grad.stride() == own.stride()
+            error = (own.grad - other.grad).norm() / other.grad.norm().clamp(min=1e-6)
+            assert error < 0.25  # bfloat16's rounding, in another order
 
 
 @needs_gpu
