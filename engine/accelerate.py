@@ -72,7 +72,7 @@ def make_backward(objective: Objective, mode: Mode, device: torch.device) -> Bac
         return PlainBackward(_parallel(network))
     # Several processes average each gradient as it comes; all at the end would come too late.
     if mode in ("auto", "graph") and objective.precision.bf16 and distributed.world_size() == 1:
-        network = RoundedWeights(objective, torch.bfloat16)
+        network = RoundedWeights(objective, objective.model, torch.bfloat16)
     # DistributedDataParallel must be made on a stream that can be captured.
     stream = torch.cuda.Stream(device)
     with _on(stream):

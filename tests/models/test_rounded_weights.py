@@ -47,7 +47,7 @@ def test_outputs_and_gradients_are_those_of_autocast(build, overlapped):
         overlap_weight_gradients(network)
     images = torch.randn(4, 3, 32, 32, device=DEVICE).to(memory_format=torch.channels_last)
     expected, gradients = one_pass(plain, plain, images)
-    found, own = one_pass(RoundedWeights(network, torch.bfloat16), network, images)
+    found, own = one_pass(RoundedWeights(network, network, torch.bfloat16), network, images)
     assert torch.equal(found, expected)
     for gradient, other in zip(own, gradients, strict=True):
         if other is None:
@@ -59,7 +59,7 @@ def test_outputs_and_gradients_are_those_of_autocast(build, overlapped):
             torch.testing.assert_close(gradient, other, rtol=rounding, atol=atol)
 
 
-def test_layers_get_rounded_weights_and_the_parameters_stay_as_they_are():
+def test_layers_get_rounded_parameters_and_the_network_keeps_its_own():
     seen = {}
     network = Network()
     for name in ("first", "twice", "frozen", "head"):
@@ -68,12 +68,23 @@ def test_layers_get_rounded_weights_and_the_parameters_stay_as_they_are():
     before = {name: each.clone() for name, each in network.state_dict().items()}
     parameters = dict(network.named_parameters())
     with torch.autocast("cpu", torch.bfloat16):
-        RoundedWeights(network, torch.bfloat16)(torch.randn(2, 3, 8, 8))
-    assert torch.equal(seen["first"], before["first.weight"].bfloat16())
-    assert seen["twice"].dtype == torch.bfloat16
-    assert seen["frozen"] is network.frozen.weight and seen["head"] is network.head.weight
+        RoundedWeights(network, network, torch.bfloat16)(torch.randn(2, 3, 8, 8))
+    for name in ("first", "twice", "head"):
+        assert torch.equal(seen[name], before[f"{name}.weight"].bfloat16())
+    assert seen["frozen"] is network.frozen.weight
     assert all(each is parameters[name] for name, each in network.named_parameters())
     assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
+
+
+def test_layers_outside_of_the_part_in_autocast_are_left():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4))
+    wrapped = RoundedWeights(network, network[:1], torch.bfloat16)
+    inputs, dtypes = torch.randn(2, 4), []
+    for layer in network:
+        layer.register_forward_pre_hook(lambda each, _: dtypes.append(each.weight.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        wrapped(inputs)
+    assert dtypes == [torch.bfloat16, torch.float32, torch.float32]
 
 
 def test_layers_that_share_a_weight_each_round_it():
@@ -81,7 +92,9 @@ def test_layers_that_share_a_weight_each_round_it():
     network[1].weight = network[0].weight
     images = torch.randn(2, 4, 5, 5)
     _, (expected,) = one_pass(network.to(DEVICE), network, images.to(DEVICE))
-    _, (found,) = one_pass(RoundedWeights(network, torch.bfloat16), network, images.to(DEVICE))
+    _, (found,) = one_pass(
+        RoundedWeights(network, network, torch.bfloat16), network, images.to(DEVICE)
+    )
     # Autocast adds both gradients up in bfloat16.
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
 
@@ -89,7 +102,8 @@ def test_layers_that_share_a_weight_each_round_it():
 def test_gradients_lie_in_memory_as_the_weights_do():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 1, bias=False))
-    wrapped = RoundedWeights(network.to(memory_format=torch.channels_last), torch.bfloat16)
+    network.to(memory_format=torch.channels_last)
+    wrapped = RoundedWeights(network, network, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         wrapped(torch.randn(2, 3, 8, 8)).float().square().mean().backward()
     assert all(each.grad.stride() == each.stride() for each in network.parameters())
@@ -98,5 +112,5 @@ def test_gradients_lie_in_memory_as_the_weights_do():
 def test_without_trainable_convolutions_nothing_is_rounded():
     network = nn.Sequential(nn.Conv2d(3, 8, 3).requires_grad_(False), nn.Flatten(), nn.Linear(8, 2))
     with torch.autocast("cpu", torch.bfloat16):
-        found = RoundedWeights(network, torch.bfloat16)(torch.ones(1, 3, 3, 3))
+        found = RoundedWeights(network, network, torch.bfloat16)(torch.ones(1, 3, 3, 3))
         assert torch.equal(found, network(torch.ones(1, 3, 3, 3)))
