@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -92,7 +93,7 @@ class PlainBackward:
             parameter.grad = None
         losses = self.network(images, labels)
         with record_function("backward"):
-            torch.stack(list(losses.values())).sum().backward()
+            reduce(torch.add, losses.values()).backward()
         return losses
 
 

@@ -33,11 +33,18 @@ class Objective(nn.Module):
         with record_function("forward"), self.precision():
             outputs = self.model(images)
         with record_function("losses"):
-            available = {**{name: each.float() for name, each in outputs.items()}, "labels": labels}
+            asked = {each for criterion in self.criterions.values() for each in criterion.inputs}
+            available = {n: each.float() if n in asked else each for n, each in outputs.items()}
+            available["labels"] = labels
             return {
-                name: criterion.weight * criterion.loss(**_pick(available, name, criterion))
+                name: _weighted(criterion, _pick(available, name, criterion))
                 for name, criterion in self.criterions.items()
             }
+
+
+def _weighted(criterion: Criterion, inputs: dict[str, Tensor]) -> Tensor:
+    loss: Tensor = criterion.loss(**inputs)
+    return loss if criterion.weight == 1 else criterion.weight * loss  # spare two kernels
 
 
 def _pick(available: dict[str, Tensor], name: str, criterion: Criterion) -> dict[str, Tensor]:
