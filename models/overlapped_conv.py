@@ -64,12 +64,12 @@ def beside(gradient: Callable[[], Tensor], weight: Tensor, *inputs: Tensor) -> T
     is computed on the first stream, after those on the second.
     """
     device = weight.device
-    known = _under_way.setdefault(device, [])
+    known = _under_way.get(device, [])
     used_twice = any(each[0].data_ptr() == weight.data_ptr() for each in known)
     if used_twice or (weight.is_leaf and weight.grad is not None):
         wait_for_weight_gradients()
         return gradient()
-    known.append((weight, *inputs))
+    _under_way.setdefault(device, []).append((weight, *inputs))
     cast(Any, torch.autograd.Variable)._execution_engine.queue_callback(_finish)
     stream = _second_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
