@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from models import overlapped_conv, rounded_weights
 from models.backbone import create_model
 from models.overlapped_conv import overlap_weight_gradients
 from models.rounded_weights import RoundedWeights
@@ -114,3 +115,28 @@ def test_without_trainable_convolutions_nothing_is_rounded():
     with torch.autocast("cpu", torch.bfloat16):
         found = RoundedWeights(network, network, torch.bfloat16)(torch.ones(1, 3, 3, 3))
         assert torch.equal(found, network(torch.ones(1, 3, 3, 3)))
+
+
+def test_gradients_of_a_second_stream_are_waited_for_and_taken_without_a_copy(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 4, 1, bias=False))
+    overlap_weight_gradients(network)
+    events, widened, copy_all = [], [], torch._foreach_copy_
+
+    def beside(gradient, *_):
+        events.append("beside")
+        return gradient()
+
+    def noted(targets, sources):
+        if targets[0].dtype == torch.float32:
+            widened.extend(each.data_ptr() for each in targets)
+        copy_all(targets, sources)
+
+    monkeypatch.setattr(overlapped_conv, "is_overlapped", lambda x: True)
+    monkeypatch.setattr(overlapped_conv, "beside", beside)
+    monkeypatch.setattr(rounded_weights, "wait_for_weight_gradients", lambda: events.append("wait"))
+    monkeypatch.setattr(torch, "_foreach_copy_", noted)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = RoundedWeights(network, network, torch.bfloat16)(torch.randn(2, 3, 8, 8))
+    outputs.float().square().mean().backward()
+    assert events == ["beside", "beside", "wait"]
+    assert [each.grad.data_ptr() for each in network.parameters()] == widened
