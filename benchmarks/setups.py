@@ -48,7 +48,11 @@ def make_config(
             **training_opt,
         },
         "data": data,
-        "networks": {"feat_model.params.arch": backbone, "feat_model.weights": None},
+        "networks": {
+            "feat_model.params.arch": backbone,
+            "feat_model.weights": None,
+            "feat_model.fix_statistics": False,  # the longer step
+        },
     }
     values["networks"]["hash_head.weights"] = None
     overrides = [

@@ -23,11 +23,6 @@ from utils.errors import UserError
 Decoder = Literal["auto", "cpu", "gpu"]
 DECODERS = get_args(Decoder)
 
-# A GPU's engines, which one thread feeds, do not keep up with the fastest training alone. A worker
-# process decodes and crops some 300 images of ImageNet's size a second.
-_SHARE_OF_A_WORKER = 0.02
-_LARGEST_SHARE = 0.4
-
 
 class FileImages:
     """Images read from their files when they are needed.
@@ -65,24 +60,15 @@ class FileImages:
             S / crop_fraction and the centre taken. Crops and flips depend on `seed` and an
             image's place in `index_batches`, not on who decodes or how many workers read.
         num_workers: processes that read, and decode what the device does not; 0 reads in this
-            one. With decode 'auto' they decode a part of a GPU's training images as well, the more
-            of them the larger; evaluation's pixels do not depend on how many there are.
+            one.
 
         Raises:
             UserError: an image cannot be read (names its full path), or 'gpu' is to decode and
                 the device is none or cannot.
         """
         device = with_index(device)
-        kept = self._share_of_gpu(device, num_workers if training else 0)
-        reader = FileReader(self.source, augmentation, training, seed, kept)
+        reader = FileReader(self.source, augmentation, training, seed, self._uses_gpu(device))
         return stream_batches(reader, index_batches, device, num_workers)
-
-    def _share_of_gpu(self, device: torch.device, num_workers: int) -> float:
-        if not self._uses_gpu(device):
-            return 0.0
-        if self.decode == "gpu":
-            return 1.0
-        return 1.0 - min(_LARGEST_SHARE, _SHARE_OF_A_WORKER * num_workers)
 
     def _uses_gpu(self, device: torch.device) -> bool:
         if self.decode == "cpu" or (self.decode == "auto" and device.type != "cuda"):

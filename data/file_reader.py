@@ -51,8 +51,7 @@ class RawBatch:
 class FileReader(Dataset):
     """Items by (index, place in the epoch), drawn from the seed and the place alone.
 
-    jpegs_kept: share of the places, 0 to 1, whose JPEG files are given as they are, if a GPU
-        decodes such.
+    keep_jpegs: give JPEG files that a GPU decodes as they are.
     """
 
     def __init__(
@@ -61,18 +60,18 @@ class FileReader(Dataset):
         augmentation: Augmentation,
         training: bool,
         seed: int,
-        jpegs_kept: float,
+        keep_jpegs: bool,
     ) -> None:
         self.source = source
         self.augmentation = augmentation
         self.training = training
         self.seed = seed
-        self.jpegs_kept = jpegs_kept
+        self.keep_jpegs = keep_jpegs
 
     def __getitem__(self, key: tuple[int, int]) -> EncodedImage | np.ndarray | UserError:
         """Return a JPEG file, or (3, S, S) uint8 pixels, or the error that reading gave."""
         index, place = key
-        jpeg = read_plain_jpeg(self.source.path(index)) if self._keeps(place) else None
+        jpeg = read_plain_jpeg(self.source.path(index)) if self.keep_jpegs else None
         if jpeg is not None:
             content, size = jpeg
             return EncodedImage(index, content, self._crop(size, place))
@@ -82,10 +81,6 @@ class FileReader(Dataset):
             # Returned, since a worker's exception would come out wrapped in its traceback.
             return error
         return crop_image(image, self._crop(image.size, place), self.augmentation)
-
-    def _keeps(self, place: int) -> bool:
-        """Spread over the places: of every n, n times the share."""
-        return int((place + 1) * self.jpegs_kept) > int(place * self.jpegs_kept)
 
     def _crop(self, size: tuple[int, int], place: int) -> Crop:
         if self.training:

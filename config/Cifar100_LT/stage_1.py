@@ -37,6 +37,7 @@ config = {
             "def_file": "./models/backbone.py",
             "params": {"arch": "efficientnet_lite0"},
             "optim_params": {"lr": 1e-4},  # pretrained: a tenth of the heads' rate
+            "fix_statistics": True,  # those of ImageNet: few images a class give poor ones
             "weights": "default",
         },
         "hash_head": {"def_file": "./models/direct_head.py"},

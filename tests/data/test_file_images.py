@@ -10,7 +10,7 @@ from PIL import Image
 import data.jpeg
 from data.augment import Augmentation, normalise
 from data.file_images import FileImages, stream_batches
-from data.file_reader import EncodedImage, FileReader, collate
+from data.file_reader import FileReader, collate
 from data.image_folder import create_source
 from data.jpeg import MAX_SIDE
 from data.prefetch import prefetch
@@ -72,9 +72,9 @@ def collect(images, source, training=False, size=16, seed=0, num_workers=0, devi
     return torch.cat(tensors)
 
 
-def stream(source, augmentation, training, jpegs_kept, num_workers=0, device=CPU):
+def stream(source, augmentation, training, keep_jpegs, num_workers=0, device=CPU):
     """Return all images in 0..255, decoded by workers, or as on the device."""
-    reader = FileReader(source, augmentation, training, 4, jpegs_kept)
+    reader = FileReader(source, augmentation, training, 4, keep_jpegs)
     found = stream_batches(reader, batches_of(source, 4), device, num_workers)
     return torch.cat([images for images, _ in found]) * 255
 
@@ -152,7 +152,7 @@ def test_files_decoded_on_the_device_do_not_depend_on_workers(jpegs, training):
 
 
 def test_batches_of_encoded_files_travel_in_two_blocks_of_memory(jpegs):
-    reader = FileReader(jpegs, Augmentation(20), True, 0, jpegs_kept=1.0)
+    reader = FileReader(jpegs, Augmentation(20), True, 0, keep_jpegs=True)
     items = [reader[index, index] for index in range(len(jpegs))]
     raw = collate(items)
     names = [jpegs.image_names[index] for index in raw.indices]
@@ -162,37 +162,6 @@ def test_batches_of_encoded_files_travel_in_two_blocks_of_memory(jpegs):
         assert part.numpy().tobytes() == jpegs.path(index).read_bytes()
     assert sorted([*raw.encoded_rows, *raw.pixel_rows]) == list(range(11))
     assert raw.pixels.shape == (6, 3, 20, 20)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.68, 1.0])
-def test_the_device_gets_its_share_of_every_run_of_places(jpegs, share):
-    reader = FileReader(jpegs, Augmentation(20), True, 0, share)
-    kept = [isinstance(reader[0, place], EncodedImage) for place in range(200)]
-    for start in range(0, 150, 7):
-        assert abs(sum(kept[start : start + 50]) - 50 * share) <= 1
-
-
-def test_images_are_the_same_to_a_level_or_two_whoever_decodes_them(jpegs):
-    augmentation = Augmentation(20, **PLAIN)
-    workers, both, device = (stream(jpegs, augmentation, True, share) for share in (0, 0.6, 1))
-    assert not torch.equal(both, workers) and not torch.equal(both, device)
-    torch.testing.assert_close(both, workers, atol=3, rtol=0)
-
-
-def test_workers_share_in_the_decoding_of_training_alone(jpegs, monkeypatch):
-    shares = []
-    monkeypatch.setattr(data.file_images, "decoder_error", lambda device: None)
-    monkeypatch.setattr(
-        data.file_images,
-        "stream_batches",
-        lambda reader, *others: shares.append(reader.jpegs_kept) or iter(()),
-    )
-    gpu = torch.device("cuda", 0)
-    for decode in ("auto", "gpu", "cpu"):
-        for training, num_workers in ((True, 0), (True, 5), (True, 64), (False, 5)):
-            options = {"training": training, "num_workers": num_workers, "seed": 0, "device": gpu}
-            FileImages(jpegs, decode).batches([np.arange(2)], Augmentation(20), **options)
-    assert shares == pytest.approx([1, 0.9, 0.6, 1, 1, 1, 1, 1, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("keep_jpegs", [True, False])
@@ -230,7 +199,7 @@ def test_a_jpeg_that_the_device_alone_refuses_is_read_by_pillow(jpegs, monkeypat
 
 
 def test_an_early_stop_in_a_thread_ends_the_workers_too(jpegs):
-    reader = FileReader(jpegs, Augmentation(20), True, 0, jpegs_kept=1.0)
+    reader = FileReader(jpegs, Augmentation(20), True, 0, keep_jpegs=True)
     batches = prefetch(stream_batches(reader, [np.arange(11)] * 50, CPU, num_workers=2))
     before = set(active_children())
     assert next(batches)[0].shape == (11, 3, 20, 20)
