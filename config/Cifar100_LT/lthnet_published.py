@@ -26,6 +26,7 @@ config = {
         "feat_model": {
             **stage_1["networks"]["feat_model"],
             "optim_params": None,  # one rate for all
+            "fix_statistics": False,
         },
         "hash_head": {"def_file": "./models/meta_embedding_head.py"},
     },
