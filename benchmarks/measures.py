@@ -19,8 +19,8 @@ from benchmarks.resident_images import create_source
 from benchmarks.setups import META, QUERIES, TrainingRun, files, make_config, resident
 from benchmarks.timing import best_time, copy_bandwidth, wait
 from data import image_folder
+from engine.coding import encode
 from engine.dataset import DATA_ROOT_VARIABLE
-from engine.encode import encode
 from engine.evaluate import RADIUS, make_run_codes
 from engine.memory import refresh_memory
 from engine.model import collect_outputs

@@ -19,8 +19,8 @@ from engine.alternate_codes import Groups, Sample, database_view, make_sample, u
 from engine.build import LossOfLength
 from engine.checkpoint import LAST, load_checkpoint, load_networks
 from engine.class_codes import class_codes
+from engine.coding import Encoded, Encoder, encode_lengths, encoders_by_length
 from engine.config import RunConfig
-from engine.encode import Encoded, Encoder, encode_lengths, encoders_by_length
 from engine.model import collect_outputs
 from engine.options import AlternateOptions
 from engine.run import Run

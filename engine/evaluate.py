@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from engine.code_lengths import Validation, run_of_length
-from engine.encode import Encoded, Encoder, network_encoders
+from engine.coding import Encoded, Encoder, network_encoders
 from engine.open_set import evaluate_open_set
 from engine.report import write_results
 from engine.run import Run

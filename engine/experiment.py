@@ -25,9 +25,9 @@ from engine.checkpoint import (
     load_checkpoint,
     load_networks,
 )
+from engine.coding import network_encoders
 from engine.config import RunConfig
 from engine.dataset import open_source
-from engine.encode import network_encoders
 from engine.evaluate import check_validation_images, test
 from engine.open_set import check_open_queries
 from engine.profile import TRACE, profile_steps

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from engine.encode import Encoded, Encoder
+from engine.coding import Encoded, Encoder
 from engine.run import Run
 from retrieval.hamming import nearest
 from utils.errors import UserError

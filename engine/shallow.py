@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.samplers import evaluation_batches
-from engine.encode import Encoded, Encoder
+from engine.coding import Encoded, Encoder
 from engine.run import Run
 from retrieval.codes import binarize, pack
 from utils.def_file import call, load_function

@@ -28,7 +28,7 @@ from engine.checkpoint import (
     network_states,
     save_checkpoint,
 )
-from engine.encode import Encoder
+from engine.coding import Encoder
 from engine.evaluate import validate
 from engine.memory import refresh_memory
 from engine.objective import Objective

@@ -10,8 +10,8 @@ from small_config import make_config
 import engine.alternate as alternate
 from engine.build import check_config_parts
 from engine.checkpoint import BEST, LAST
+from engine.coding import encode_lengths
 from engine.config import check_config
-from engine.encode import encode_lengths
 from engine.experiment import profile, train_and_test
 from engine.experiment import test_only as run_test_only
 from engine.options import CriterionOptions

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from engine.build import build_criterions
 from engine.code_lengths import Validation
-from engine.encode import encode_lengths, network_encoders
+from engine.coding import encode_lengths, network_encoders
 from engine.evaluate import validate
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
@@ -73,7 +73,7 @@ def test_one_pass_over_the_images_serves_all_lengths(tested, monkeypatch):
         passes.append(indices)
         return encode_lengths(run, indices)
 
-    monkeypatch.setattr("engine.encode.encode_lengths", spy)
+    monkeypatch.setattr("engine.coding.encode_lengths", spy)
     encoders = network_encoders(run)
     for indices in (run.dataset.split.query, run.dataset.split.database):
         for encoder in encoders.values():

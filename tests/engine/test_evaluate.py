@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 from small_config import make_config
 
-from engine.encode import Encoded, encode
+from engine.coding import Encoded, encode
 from engine.evaluate import classification, validate
 from engine.experiment import train_and_test
 from engine.run import open_run

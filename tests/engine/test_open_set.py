@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_config import make_config
 
-from engine.encode import Encoded, encode
+from engine.coding import Encoded, encode
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.open_set import evaluate_open_set, f_measure
