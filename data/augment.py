@@ -10,6 +10,7 @@ from torch import Tensor
 from data.color_jitter import Strengths, color_jitter
 from data.resize import resize, resized_crop
 from data.to_device import constant
+from data.trivial_augment import trivial_augment
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,6 +26,7 @@ class Augmentation:
     crop_ratio: range of a training crop's width / height.
     flip: mirror half of the training images.
     color_jitter: strengths of brightness, contrast, saturation (shares of 1) and hue (of a turn).
+    trivial_augment: change each training image by one operation more, drawn from fourteen.
     mean, std: of the channels red, green, blue, on a scale of 0..1.
     interpolation: how crops and images are resized.
     crop_fraction: evaluation of image files takes the centre crop of this share of the shorter
@@ -36,6 +38,7 @@ class Augmentation:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     color_jitter: Strengths = (0.0, 0.0, 0.0, 0.0)
+    trivial_augment: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -43,7 +46,7 @@ class Augmentation:
 
 
 def train_batch(batch: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Return (B, 3, S, S) float32: each image cropped, resized, flipped, jittered, normalised.
+    """Return (B, 3, S, S) float32: each image cropped, resized, flipped, distorted, normalised.
 
     batch: (B, 3, H, W) uint8. generator: on the batch's device.
     """
@@ -55,7 +58,16 @@ def train_batch(batch: Tensor, augmentation: Augmentation, generator: torch.Gene
         flips = torch.zeros(count, dtype=torch.bool, device=batch.device)
     size, interpolation = augmentation.image_size, augmentation.interpolation
     pixels = resized_crop(batch, boxes, flips, size, interpolation)
-    return normalise(color_jitter(pixels, augmentation.color_jitter, generator), augmentation)
+    return normalise(distort(pixels, augmentation, generator), augmentation)
+
+
+def distort(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Return training crops (B, 3, S, S) of 0..255 jittered and changed by TrivialAugment.
+
+    Each only where the augmentation asks for it. generator: on the pixels' device.
+    """
+    pixels = color_jitter(pixels, augmentation.color_jitter, generator)
+    return trivial_augment(pixels, generator) if augmentation.trivial_augment else pixels
 
 
 def evaluation_batch(batch: Tensor, augmentation: Augmentation) -> Tensor:

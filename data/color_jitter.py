@@ -37,12 +37,12 @@ def brightness(pixels: Tensor, factors: Tensor) -> Tensor:
 
 def contrast(pixels: Tensor, factors: Tensor) -> Tensor:
     """Blend each image with its mean grey."""
-    return _blend(pixels, _grey(pixels).mean((2, 3), keepdim=True), factors)
+    return blend(pixels, grey(pixels).mean((2, 3), keepdim=True), factors)
 
 
 def saturation(pixels: Tensor, factors: Tensor) -> Tensor:
     """Blend each image with its grey version."""
-    return _blend(pixels, _grey(pixels), factors)
+    return blend(pixels, grey(pixels), factors)
 
 
 def hue(pixels: Tensor, shifts: Tensor) -> Tensor:
@@ -65,10 +65,12 @@ def hue(pixels: Tensor, shifts: Tensor) -> Tensor:
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
-def _grey(pixels: Tensor) -> Tensor:
+def grey(pixels: Tensor) -> Tensor:
+    """The lightness (B, 1, S, S) of each pixel."""
     weights = constant(_LUMA, pixels.device).view(3, 1, 1)
     return (pixels * weights).sum(1, keepdim=True)
 
 
-def _blend(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:
+def blend(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:
+    """Move each image from another one (factor 0) to itself (1), or beyond; within 0..255."""
     return torch.lerp(other, pixels, factors.view(-1, 1, 1, 1)).clamp_(0, 255)

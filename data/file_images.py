@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.augment import Augmentation, normalise
-from data.color_jitter import color_jitter
+from data.augment import Augmentation, distort, normalise
 from data.content import file_digests
 from data.file_reader import FileReader, RawBatch, collate
 from data.jpeg import decode_jpegs, decoder_error
@@ -119,7 +118,7 @@ def _finished(
         for batch in decoded:
             pixels = _cropped(batch, augmentation, device)
             if reader.training:
-                pixels = color_jitter(pixels, augmentation.color_jitter, generator)
+                pixels = distort(pixels, augmentation, generator)
             yield normalise(pixels, augmentation)
 
 

@@ -286,6 +286,7 @@ def _check_augmentation(given: dict[str, Any]) -> None:
         "crop_ratio": (_is_range, "two numbers above 0, the smaller first"),
         "flip": (lambda value: isinstance(value, bool), "True or False"),
         "color_jitter": (_are_strengths, "four numbers from 0 up"),
+        "trivial_augment": (lambda value: isinstance(value, bool), "True or False"),
         "interpolation": (lambda value: value in ("bilinear", "bicubic"), "bilinear or bicubic"),
         "crop_fraction": (lambda value: _are_numbers([value]) and 0 < value <= 1, "0 < share <= 1"),
     }

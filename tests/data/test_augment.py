@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +84,15 @@ def test_training_batches_repeat_with_the_generator_and_flip_half():
     assert (kept ^ flipped).all() and 150 < flipped.sum() < 250
     unflipped = train_batch(batch, Augmentation(6, (1.0, 1.0), (1.0, 1.0), flip=False), generator())
     assert torch.allclose(unflipped, whole.expand_as(unflipped), atol=1e-5)
+
+
+def test_trivial_augment_changes_crops_only_where_it_is_asked_for():
+    batch = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
+    plain = Augmentation(image_size=8, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)
+    whole = train_batch(batch, plain, torch.Generator().manual_seed(0))
+    assert torch.equal(whole, evaluation_batch(batch, plain))
+    changed = train_batch(
+        batch, replace(plain, trivial_augment=True), torch.Generator().manual_seed(0)
+    )
+    share = (changed != whole).flatten(1).any(1).float().mean()
+    assert 0.5 < share < 1  # one in fourteen at least is left as it is

@@ -1,0 +1,153 @@
+"""TrivialAugment of a whole batch on its own device: an operation of each image's own."""
+
+import math
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from data.color_jitter import blend, grey
+from data.to_device import constant
+
+LEVELS = 31  # strengths of an operation, evenly spaced from none to its widest
+_SHEAR = 0.99  # of the other coordinate
+_SHIFT = 1 / 7  # of the side: the published 32 pixels, at 224
+_TURN = math.radians(135)
+_BLEND = 0.99  # factors of brightness, colour, contrast, sharpness: 1 ± this
+_BITS = 6  # that posterising takes away
+
+
+class Operation(IntEnum):
+    """The fourteen operations of the wide search space."""
+
+    IDENTITY = 0
+    SHEAR_X = 1
+    SHEAR_Y = 2
+    TRANSLATE_X = 3
+    TRANSLATE_Y = 4
+    ROTATE = 5
+    BRIGHTNESS = 6
+    COLOR = 7
+    CONTRAST = 8
+    SHARPNESS = 9
+    POSTERIZE = 10
+    SOLARIZE = 11
+    AUTOCONTRAST = 12
+    EQUALIZE = 13
+
+
+def trivial_augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (B, 3, S, S) pixels of 0..255, each image changed by one operation drawn for it.
+
+    Operation, strength and sign are uniform: TrivialAugment (Müller & Hutter, ICCV 2021) with its
+    wide space, as torchvision's `TrivialAugmentWide`; shifts are a share of the side.
+
+    pixels: (B, 3, S, S) float32. generator: on the pixels' device.
+    """
+
+    def draw(end: int) -> Tensor:
+        return torch.randint(end, (len(pixels),), generator=generator, device=pixels.device)
+
+    operations, levels, signs = draw(len(Operation)), draw(LEVELS), 2 * draw(2) - 1
+    return change_images(pixels, operations, levels / (LEVELS - 1), signs)
+
+
+def change_images(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
+    """Apply to each image (B, 3, S, S) of 0..255 its operation (B,), level in 0..1 and sign (B,).
+
+    Every family of operations passes over the whole batch and leaves the others' images as they
+    are: shapes do not depend on what was drawn, so that a GPU need not be waited for.
+    """
+    pixels = _move(pixels, operations, levels * signs)
+    pixels = _mix(pixels, operations, 1 + _BLEND * levels * signs)
+    return _map_tones(pixels, operations, levels)
+
+
+def _move(pixels: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
+    """Shear about the upper left corner, shift, or turn about the centre; black moves in."""
+    zero = torch.zeros_like(amounts)
+
+    def only(operation: Operation, values: Tensor) -> Tensor:
+        return torch.where(operations == operation, values, zero)
+
+    angle = only(Operation.ROTATE, _TURN * amounts)
+    x_of_y = only(Operation.SHEAR_X, _SHEAR * amounts)
+    y_of_x = only(Operation.SHEAR_Y, _SHEAR * amounts)
+    side = pixels.shape[-1]
+    shift = (side * _SHIFT * amounts).trunc() * (2 / side)  # whole pixels
+    right, down = only(Operation.TRANSLATE_X, shift), only(Operation.TRANSLATE_Y, shift)
+    # From the new place to the old one, in halves of the side from the centre.
+    x = [angle.cos(), x_of_y - angle.sin(), x_of_y - right]
+    y = [y_of_x + angle.sin(), angle.cos(), y_of_x - down]
+    places = torch.stack([torch.stack(x, 1), torch.stack(y, 1)], 1)
+    grid = functional.affine_grid(places, list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(pixels, grid, mode="nearest", align_corners=False)
+    moves = (operations >= Operation.SHEAR_X) & (operations <= Operation.ROTATE)
+    return torch.where(moves.view(-1, 1, 1, 1), moved, pixels)
+
+
+def _mix(pixels: Tensor, operations: Tensor, factors: Tensor) -> Tensor:
+    """Blend with black, grey, mean grey, or the smoothed image; a factor of 1 is the image."""
+    shades = grey(pixels)
+    others = {
+        Operation.COLOR: shades,
+        Operation.CONTRAST: shades.mean((2, 3), keepdim=True),
+        Operation.SHARPNESS: _smooth(pixels),
+    }
+    other = torch.zeros_like(pixels)
+    for operation, values in others.items():
+        other = torch.where((operations == operation).view(-1, 1, 1, 1), values, other)
+    mixes = (operations >= Operation.BRIGHTNESS) & (operations <= Operation.SHARPNESS)
+    return blend(pixels, other, torch.where(mixes, factors, 1))
+
+
+def _smooth(pixels: Tensor) -> Tensor:
+    """Pillow's SMOOTH filter: 3 x 3, the centre five times; the border stays."""
+    kernel = constant(((1, 1, 1), (1, 5, 1), (1, 1, 1)), pixels.device).float() / 13
+    inner = functional.conv2d(pixels, kernel.expand(3, 1, 3, 3), groups=3)
+    smoothed = pixels.clone()
+    smoothed[:, :, 1:-1, 1:-1] = inner
+    return smoothed
+
+
+def _map_tones(pixels: Tensor, operations: Tensor, levels: Tensor) -> Tensor:
+    """Posterise, solarise, stretch or equalise: a table (B, 3, 256) of each channel's new tones."""
+    tones = pixels.round().long().flatten(2)
+    counts = torch.zeros(*tones.shape[:2], 256, dtype=torch.long, device=pixels.device)
+    counts.scatter_add_(2, tones, torch.ones_like(tones))
+    values = torch.arange(256, device=pixels.device)
+    bits = torch.round(_BITS * levels).long().view(-1, 1, 1)
+    inverted = values >= (255 * (1 - levels)).view(-1, 1, 1)
+    tables = {
+        Operation.POSTERIZE: (values >> bits) << bits,
+        Operation.SOLARIZE: torch.where(inverted, 255 - values, values),
+        Operation.AUTOCONTRAST: _stretched(counts),
+        Operation.EQUALIZE: _equalised(counts),
+    }
+    table = values.expand_as(counts)
+    for operation, new in tables.items():
+        table = torch.where((operations == operation).view(-1, 1, 1), new, table)
+    mapped = table.gather(2, tones).view(pixels.shape).to(pixels.dtype)
+    maps = (operations >= Operation.POSTERIZE).view(-1, 1, 1, 1)
+    return torch.where(maps, mapped, pixels)
+
+
+def _stretched(counts: Tensor) -> Tensor:
+    """The table that spreads the tones found (B, 3, 256) over 0..255; one tone stays as it is."""
+    values = torch.arange(256, device=counts.device)
+    found = counts > 0
+    low = torch.where(found, values, 255).amin(2, keepdim=True)
+    high = torch.where(found, values, 0).amax(2, keepdim=True)
+    spread = (values - low).clamp(min=0) * 255 // (high - low).clamp(min=1)
+    return torch.where(high > low, spread.clamp(max=255), values)
+
+
+def _equalised(counts: Tensor) -> Tensor:
+    """The table that evens out a histogram (B, 3, 256), as Pillow's `ImageOps.equalize`."""
+    values = torch.arange(256, device=counts.device)
+    high = torch.where(counts > 0, values, 0).amax(2, keepdim=True)
+    step = (counts.sum(2, keepdim=True) - counts.gather(2, high)) // 255
+    below = counts.cumsum(2) - counts
+    table = (below + step // 2) // step.clamp(min=1)
+    return torch.where(step > 0, table.clamp(max=255), values)
