@@ -130,13 +130,13 @@ class Alternation:
 
     def learn_codes(self, sample: Sample) -> None:
         """The turn of the codes: from the network's, in evaluation mode, of the drawn images."""
-        names = self.run.config.training_opt.code_outputs
-        size = self.run.config.training_opt.evaluation_batch_size
+        options = self.run.config.training_opt
+        names = options.code_outputs
         images = self.learned.indices[sample.rows]
         run = self.run
         outputs = collect_outputs(
             run.model, run.dataset, images, run.augmentation, run.precision,
-            tuple(names.values()), size,
+            tuple(names.values()), options.evaluation_batch_size, options.mirror_codes,
         )  # fmt: skip
         for length, loss in self.losses.items():
             update_codes(

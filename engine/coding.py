@@ -71,6 +71,7 @@ def encode_lengths(run: Run, indices: NDArray[np.int64]) -> dict[int, Encoded]:
         run.precision,
         (*names.values(), "logits"),
         run.config.training_opt.evaluation_batch_size,
+        run.config.training_opt.mirror_codes,
     )
     missing = [name for name in names.values() if name not in outputs]
     if missing:

@@ -82,10 +82,13 @@ def collect_outputs(
     precision: Precision,
     names: tuple[str, ...],
     batch_size: int,
+    mirrored: bool = False,
 ) -> dict[str, Tensor]:
     """Named outputs of the model, in evaluation mode, for images in the order of `indices`.
 
     Several processes each take a share of the images; all get all outputs.
+
+    mirrored: give the mean of the outputs for an image and for its mirror image.
 
     Returns:
         name → (len(indices), …) float32, on the dataset's device; without the names that the
@@ -99,10 +102,10 @@ def collect_outputs(
     batches = evaluation_batches(mine if len(mine) else indices[:1], batch_size)
     for images, _ in dataset.batches(batches, augmentation):
         with precision():
-            outputs = model(images)
+            views = [model(images), *([model(images.flip(3))] if mirrored else [])]
         for name in names:
-            if name in outputs:
-                parts[name].append(outputs[name].float())
+            if name in views[0]:
+                parts[name].append(torch.stack([view[name].float() for view in views]).mean(0))
     model.train(was_training)
     given = {name: torch.cat(part)[: len(mine)] for name, part in parts.items() if part}
     return {name: gather(part, total) for name, part in given.items()}
