@@ -13,6 +13,7 @@ from retrieval import plots
 from retrieval.codes import Codes
 from retrieval.grid import SHOWN, retrieval_grid
 from retrieval.hamming import nearest
+from retrieval.labels import match_labels
 from retrieval.scored import Images, Scored
 
 GRID_QUERIES = 8
@@ -24,6 +25,7 @@ class Figures:
 
     Attributes:
         grids: retrievals as PNG files, 150 dots an inch; empty where there are no images.
+        worst: likewise of a query of each of the classes that retrieve worst.
         neighbours: of single-label data only.
     """
 
@@ -34,6 +36,7 @@ class Figures:
     class_size: Figure
     distances: dict[str, Figure]
     grids: dict[str, bytes]
+    worst: dict[str, bytes]
     balance: dict[str, Figure]
     correlation: dict[str, Figure]
     neighbours: dict[str, Figure]
@@ -59,6 +62,9 @@ def draw(
         grids={}
         if images is None
         else {name: _grid(one.codes, images, device) for name, one in scored.items()},
+        worst={}
+        if images is None
+        else {name: _worst_grid(one, images) for name, one in scored.items() if one.worst},
         balance={name: plots.balance_figure(one.bits) for name, one in scored.items()},
         correlation={name: plots.correlation_figure(one.bits) for name, one in scored.items()},
         neighbours={
@@ -108,6 +114,27 @@ def _grid(codes: Codes, images: Images, device: torch.device | str | None) -> by
         query_captions=captions,
         title="",
     )
+    return _png(figure)
+
+
+def _worst_grid(one: Scored, images: Images) -> bytes:
+    """PNG of a query of each of the worst classes and its nearest database images."""
+    codes = one.codes
+    table = np.stack([each.found[:SHOWN] for each in one.worst])
+    found = match_labels(codes.query_labels, codes.database_labels, torch.device("cpu"))
+    labels = found.database.numpy()[table]
+    figure = retrieval_grid(
+        [images("query", each.query) for each in one.worst],
+        [[images("database", int(index)) for index in row] for row in table],
+        labels == np.array([[each.label] for each in one.worst]),
+        query_captions=[class_label(codes, each.label) for each in one.worst],
+        result_captions=[[class_label(codes, int(label)) for label in row] for row in labels],
+        title="",
+    )
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", pil_kwargs={"compress_level": 1})
     return stream.getvalue()

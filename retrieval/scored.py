@@ -19,6 +19,7 @@ from retrieval.labels import match_labels
 from retrieval.metrics import Evaluation, evaluate, mean_average_precision
 from retrieval.overlap import Overlap, content_digests, find_overlap
 from retrieval.significance import PairedTest, bootstrap_interval, paired_test
+from retrieval.worst_classes import WorstClass, worst_classes
 from utils.errors import UserError
 
 Images = Callable[[str, int], np.ndarray[Any, np.dtype[Any]]]
@@ -35,6 +36,7 @@ class Scored:
     bits: BitReport
     collisions: float
     neighbours: Neighbours | None  # single-label data only
+    worst: tuple[WorstClass, ...]  # likewise: none of multi-label data
     overlap: Overlap
     paired: PairedTest | None  # against the first set, where the queries are the same
 
@@ -52,6 +54,7 @@ class Scored:
         }
         if self.neighbours is not None:
             found["diagnostics"]["swallowed_classes"] = self.neighbours.swallowed()
+            found["diagnostics"]["worst_classes"] = [each.to_dict() for each in self.worst]
         if self.paired is not None:
             found["paired_test_against_first"] = vars(self.paired)
         return found
@@ -105,6 +108,7 @@ def _score(
         shared=shared,
         **common,
     )
+    neighbours = _neighbours(codes, device)
     return Scored(
         codes=codes,
         evaluation=found,
@@ -115,7 +119,8 @@ def _score(
         ),
         bits=bit_report(codes.database_codes, codes.code_length, device),
         collisions=collision_share(codes.database_codes, codes.database_labels, **common),
-        neighbours=_neighbours(codes, device),
+        neighbours=neighbours,
+        worst=() if neighbours is None else worst_classes(codes, found, device),
         overlap=_overlap(codes, images),
         paired=None if base is None else _paired(base, codes, found),
     )

@@ -8,6 +8,7 @@ from retrieval.figures import Figures, class_label
 from retrieval.overlap import Overlap
 from retrieval.page import Section, panels_html, paragraph, photograph_html, table_html
 from retrieval.scored import Scored
+from retrieval.worst_classes import FIRST, QUERIES
 
 
 def page_facts(scored: Mapping[str, Scored]) -> list[tuple[str, str]]:
@@ -45,6 +46,8 @@ def page_sections(scored: Mapping[str, Scored], figures: Figures) -> list[Sectio
         body = [photograph_html(picture, f"Nearest database images of {name}")]
         sections.append(Section(f"Retrievals of {name}", body))
     for name, one in scored.items():
+        if one.worst:
+            sections.append(_worst_section(name, one, figures))
         sections.append(_diagnostics_section(name, one, figures))
     return sections
 
@@ -149,6 +152,26 @@ def _diagnostics_section(name: str, one: Scored, figures: Figures) -> Section:
         body.append(panels_html([figures.neighbours[name]], "Classes among the ten nearest"))
         body.append(_swallowed(one.neighbours, codes))
     return Section(f"Codes of {name}", body)
+
+
+def _worst_section(name: str, one: Scored, figures: Figures) -> Section:
+    codes, counts = one.codes, one.codes.train_class_counts
+    rows = []
+    for each in one.worst:
+        rivals = [f"{class_label(codes, c, counts)} {share:.2f}" for c, share in each.rivals]
+        label = class_label(codes, each.label, counts)
+        rows.append([label, f"{each.map:.4f}", f"{each.own:.2f}", ", ".join(rivals) or "nothing"])
+    note = (
+        f"Own share and rivals: of the {FIRST} nearest images, or as many as the class has, of at "
+        f"most {QUERIES} queries a class."
+    )
+    if counts is not None:
+        note += " In brackets the training images."
+    body = [table_html(["class", "MAP@ALL", "own share", "finds instead"], rows), paragraph(note)]
+    if name in figures.worst:
+        picture = "The query with the median average precision of each class, and what it finds"
+        body.append(photograph_html(figures.worst[name], picture))
+    return Section(f"Classes that {name} retrieves worst", body)
 
 
 def _swallowed(found: Neighbours, codes: Codes) -> str:

@@ -52,7 +52,7 @@ def test_page_is_self_contained_and_complete(tmp_path, make_case):
     assert metrics["Made-up"]["map"] == found.map
     assert metrics["Made-up"]["overlap"]["same_content"] == 1
     json.dumps(metrics, allow_nan=False)
-    assert page.count("data:image/svg+xml") == 9 and page.count("data:image/png") == 1
+    assert page.count("data:image/svg+xml") == 9 and page.count("data:image/png") == 2
 
 
 def test_command_compares_files(tmp_path, make_case, capsys):
