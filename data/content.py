@@ -1,22 +1,26 @@
-"""Content digests of image files, kept beside them so that unchanged files are not read again."""
+"""What is known of image files, kept beside them so that unchanged files are not read again."""
 
 import hashlib
 import json
 import os
+import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from data.faults import DataError, for_all
+from data.image_file import DECODING, unreadable
 from data.source import Source
 from utils.atomic_file import write_text
+from utils.cores import available_cores
 from utils.errors import UserError
 
 DIGEST_BYTES = 16
-_INDEX_NAME = "digests.json"
+INDEX_NAME = f"checked-{DECODING}.json"  # what another decoding found readable is checked again
 
 
 def hash_bytes(content: bytes | memoryview) -> bytes:
@@ -50,26 +54,31 @@ def file_stats(source: Source, indices: np.ndarray) -> list[list[int]]:
     """Return [size in bytes, mtime in ns] of the files of a source's images.
 
     Raises:
-        UserError: a file is missing; names its full path.
+        DataError: files are missing or are none; names their full paths.
     """
-    root, stats = str(source.root), []  # strings: a Path each takes longer than asking the disk
-    for index in indices.tolist():
+    root = str(source.root)
+
+    def ask(index: int) -> list[int]:
+        path = os.path.join(root, source.image_names[index])  # noqa: PTH118
         try:
-            found = os.stat(f"{root}/{source.image_names[index]}")  # noqa: PTH116
-        except OSError as error:
-            raise _unreadable(source, index, error) from error
-        stats.append([found.st_size, found.st_mtime_ns])
-    return stats
+            found = os.stat(path)  # noqa: PTH116
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError("it is no regular file")
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error, source.place(index)) from error
+        return [found.st_size, found.st_mtime_ns]
+
+    return for_all(ask, indices.tolist())
 
 
-def file_digests(source: Source, indices: np.ndarray) -> list[bytes]:
-    """Return the digests of the files of a source's images.
+def checked_digests(source: Source, indices: np.ndarray) -> list[bytes]:
+    """Return the digests of the files of a source's images, each of which can be decoded.
 
     An index in the cache folder maps name -> [size, mtime in ns, digest]; a file whose size and
-    time are unchanged is not read.
+    time are unchanged is neither read nor decoded again.
 
     Raises:
-        UserError: a file is missing or unreadable; names its full path.
+        DataError: files are missing or cannot be decoded; names their full paths.
     """
     if source.root is None:
         raise ValueError(f"{source.name} holds its images in memory")
@@ -83,35 +92,49 @@ def file_digests(source: Source, indices: np.ndarray) -> list[bytes]:
         if name not in known or known[name][:2] != stat
     ]
     if stale:
-        with ThreadPoolExecutor() as pool:
-            digests = pool.map(lambda position: _hash_file(source, int(indices[position])), stale)
-            bar = tqdm(digests, "reading files", len(stale), disable=len(stale) < 1000 or None)
-            for position, digest in zip(stale, bar, strict=True):
-                known[names[position]] = [*stats[position], digest.hex()]
-        folder = writable_folder(folders)
-        if folder is not None:
-            write_text(folder / _INDEX_NAME, json.dumps(known))
+        faults = []
+        try:
+            found = _check_files(source, indices[stale].tolist())
+            for position, each in zip(stale, found, strict=True):
+                if isinstance(each, UserError):
+                    faults.append(str(each))
+                else:
+                    known[names[position]] = [*stats[position], each.hex()]
+        finally:  # what was checked before an interruption is not checked again
+            folder = writable_folder(folders)
+            if folder is not None:
+                write_text(folder / INDEX_NAME, json.dumps(known))
+        if faults:
+            raise DataError(faults)
     return [bytes.fromhex(known[name][2]) for name in names]
+
+
+def _check_files(source: Source, indices: list[int]) -> Iterator[bytes | UserError]:
+    """Yield, for each image, its file's digest or what is wrong with the file."""
+
+    def check(index: int) -> bytes | UserError:
+        path = source.path(index)
+        try:
+            source.check(index)
+            return hash_bytes(path.read_bytes())
+        except OSError as error:
+            return unreadable(path, error, source.place(index))
+        except UserError as error:
+            return error
+
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        found = pool.map(check, indices)
+        yield from tqdm(found, "checking files", len(indices), disable=len(indices) < 1000 or None)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read_index(folders: Sequence[Path]) -> dict[str, list]:
     known: dict[str, list] = {}
     for folder in reversed(folders):
         try:
-            known |= json.loads((folder / _INDEX_NAME).read_text(encoding="utf-8"))
+            known |= json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError):  # absent or not ours: its files are read again
             continue
     return known
-
-
-def _hash_file(source: Source, index: int) -> bytes:
-    try:
-        return hash_bytes(source.path(index).read_bytes())
-    except OSError as error:
-        raise _unreadable(source, index, error) from error
-
-
-def _unreadable(source: Source, index: int, error: OSError) -> UserError:
-    return UserError(
-        f"image {source.path(index)} cannot be read ({error.strerror}); restore or remove the file"
-    )

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from data.source import read_image
+from data.image_file import read_image
 from utils.errors import UserError
 
 Worker = subprocess.Popen[bytes]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data.augment import Augmentation, distort, normalise
-from data.content import file_digests
+from data.content import checked_digests
 from data.file_reader import FileReader, RawBatch, collate
 from data.jpeg import decode_jpegs, decoder_error
 from data.packed_crops import resize_crops
@@ -34,12 +34,12 @@ class FileImages:
         self.decode = decode
 
     def digests(self, indices: np.ndarray) -> list[bytes]:
-        """Return a digest of each image's file.
+        """Return a digest of each image's file, each of which can be decoded.
 
         Raises:
-            UserError: a file cannot be read.
+            DataError: files cannot be read or decoded; names them.
         """
-        return file_digests(self.source, indices)
+        return checked_digests(self.source, indices)
 
     def batches(
         self,

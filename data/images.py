@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
@@ -17,12 +18,12 @@ from data.content import cache_folders, file_stats, hash_bytes, writable_folder
 from data.decoding import decode_files
 from data.feature_rows import FeatureRows
 from data.file_images import DECODERS, Decoder, FileImages
+from data.image_file import DECODING, image_size
 from data.source import Source
 from data.to_device import upload, with_index
 from utils.atomic_file import atomic_path
 from utils.cores import available_cores
 from utils.errors import UserError
-from utils.rgb_image import READ_ERRORS, open_image
 
 logger = logging.getLogger("long_tail_hashing")
 
@@ -147,24 +148,14 @@ def _groups(parts: Sequence[Tensor], least: int) -> Iterator[list[Tensor]]:
 
 def _longest_first_side(source: Source) -> int:
     groups = source.class_indices(np.arange(len(source)))
-    return max(
-        (max(_open_size(source.path(group[0]))) for group in groups if len(group)), default=0
-    )
-
-
-def _open_size(path: Path) -> tuple[int, int]:
-    try:
-        with open_image(path) as image:
-            return image.size
-    except READ_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"image {path} cannot be read ({reason}); restore or remove it") from error
+    firsts = [int(group[0]) for group in groups if len(group)]
+    return max((max(image_size(source.path(i), source.place(i))) for i in firsts), default=0)
 
 
 def _cached_array(source: Source, size: int) -> np.ndarray:
     """Return (n, size, size, 3) uint8, decoded now or by an earlier run over the same files.
 
-    Files are the same if their names, sizes and times are.
+    Files are the same if their names, sizes and times are; and so must be what decodes them.
     """
     assert source.root is not None
     shape = (len(source), size, size, 3)
@@ -213,9 +204,10 @@ def _reserve(path: Path) -> None:
 
 def _files_key(source: Source) -> str:
     stats = file_stats(source, np.arange(len(source)))
-    return hash_bytes(json.dumps([source.image_names, stats]).encode()).hex()
+    decoder = [DECODING, PIL.__version__]
+    return hash_bytes(json.dumps([decoder, source.image_names, stats]).encode()).hex()
 
 
 def _decode_into(array: np.ndarray, source: Source) -> None:
-    paths = [f"{source.root}/{name}" for name in source.image_names]
+    paths = [os.path.join(str(source.root), name) for name in source.image_names]  # noqa: PTH118
     decode_files(array, paths, available_cores())

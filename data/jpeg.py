@@ -14,24 +14,27 @@ from torch import Tensor
 
 from data.nvjpeg import jpeg_engines
 from data.to_device import upload
-from utils.rgb_image import READ_ERRORS
 
 logger = logging.getLogger("long_tail_hashing")
 
 MAX_SIDE = 2048  # pixels; a crop of a larger image would take much of the device's memory
+MIN_SIDE = 16  # pixels, a block of 4:2:0: less costs a CPU nothing
 _END = b"\xff\xd9"
+_YCBCR = 1  # Adobe's number; 0 is RGB
+_COMPONENTS = (1, 2, 3)  # Y, Cb, Cr by JFIF; of other numbers decoders guess
 _SAMPLINGS = (0, 1, 2)  # as Pillow counts: 4:4:4, 4:2:2, 4:2:0
 
 
 def read_plain_jpeg(path: Path) -> tuple[bytes, tuple[int, int]] | None:
     """Return a JPEG file's bytes and (width, height), None if Pillow should decode the file.
 
-    Plain are complete, upright files of YCbCr pixels, of sides up to MAX_SIDE. Progressive ones
+    Plain are complete, upright files of YCbCr pixels, of sides from MIN_SIDE to MAX_SIDE, that
+    every decoder takes for the same colours. Progressive ones
     are not: no hardware decodes them, and workers do so in parallel; nor are rare subsamplings.
     Grey ones are not: nvJPEG on an H200 (torchvision 0.26) was seen to lose the lower rows of one
     among colour images.
     """
-    with suppress(*READ_ERRORS):
+    with suppress(Exception):  # of many kinds; Pillow will say what is wrong with the file
         content = path.read_bytes()
         with Image.open(BytesIO(content)) as image:
             if content.endswith(_END) and _is_plain(image):
@@ -41,9 +44,13 @@ def read_plain_jpeg(path: Path) -> tuple[bytes, tuple[int, int]] | None:
 
 def _is_plain(image: Image.Image) -> bool:
     """Judge the header alone; the pixels are not decoded."""
-    if image.format != "JPEG" or image.mode != "RGB" or max(image.size) > MAX_SIDE:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.format != "JPEG":
         return False
-    if image.info.get("progressive") or image.info.get("adobe_transform") == 0:  # RGB, not YCbCr
+    if image.mode != "RGB" or max(image.size) > MAX_SIDE or min(image.size) < MIN_SIDE:
+        return False
+    if image.info.get("progressive") or image.info.get("adobe_transform", _YCBCR) != _YCBCR:
+        return False
+    if tuple(component for component, *_ in image.layer) != _COMPONENTS:
         return False
     if JpegImagePlugin.get_sampling(image) not in _SAMPLINGS:
         return False

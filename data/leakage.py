@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from data.faults import shown
 from data.images import Images
 from data.source import Source
 from data.split import Split
@@ -66,9 +67,9 @@ def check_leakage(
 
 def describe_leaks(leaks: Sequence[tuple[str, str]]) -> str:
     """Return one line that counts the leaks and names the first five."""
-    shown = ", ".join(f"{query} = {other}" for query, other in leaks[:_SHOWN])
+    listed = ", ".join(f"{shown(query)} = {shown(other)}" for query, other in leaks[:_SHOWN])
     more = ", ..." if len(leaks) > _SHOWN else ""
-    return f"{len(leaks)} queries are copies of training or database images: {shown}{more}"
+    return f"{len(leaks)} queries are copies of training or database images: {listed}{more}"
 
 
 def _compare(

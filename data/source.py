@@ -1,5 +1,6 @@
 """What a dataset is: named images, their labels, and the subsets that its publisher made."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.faults import shown
+from data.image_file import check_image, read_image
 from utils.errors import UserError
-from utils.rgb_image import READ_ERRORS, open_image, to_rgb
+
+__all__ = ["Source", "find_root", "join_subsets", "read_image"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Source:
     arrays: (n, H, W, 3) uint8 pixels held in memory.
     features: (n, d) float32, what a network or descriptor made of images that are not here.
     provenance: what made the features.
+    places: n texts, the file and line that list each image, for messages; None where no file does.
     """
 
     name: str
@@ -38,12 +43,15 @@ class Source:
     arrays: np.ndarray | None = None
     features: np.ndarray | None = None
     provenance: dict[str, Any] | None = None
+    places: list[str] | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.image_names):
             raise ValueError(f"{len(self.labels)} labels for {len(self.image_names)} images")
         if len(set(self.image_names)) != len(self.image_names):
             raise ValueError("image names must be unique")
+        if self.places is not None and len(self.places) != len(self.image_names):
+            raise ValueError(f"{len(self.places)} places for {len(self.image_names)} images")
         if sum(each is not None for each in (self.root, self.arrays, self.features)) != 1:
             raise ValueError("a source has a root or arrays or features, and one of them only")
         if self.features is not None and len(self.features) != len(self.image_names):
@@ -84,34 +92,27 @@ class Source:
             raise ValueError(f"{self.name} holds its images in memory")
         return self.root / self.image_names[index]
 
+    def place(self, index: int) -> str | None:
+        """Return the file and line that list an image, None where no file does."""
+        return None if self.places is None else self.places[index]
+
     def read(self, index: int) -> Image.Image:
-        """Return one image in RGB, as `utils.rgb_image.to_rgb` makes it.
+        """Return one image in RGB, as `data.image_file.read_image` does.
 
         Raises:
-            UserError: the file is missing or cannot be decoded; names its full path.
+            UserError: the file is missing or cannot be decoded; names its full path, and the
+                file and line that list it.
             ValueError: the source holds features, no pictures.
         """
         if self.features is not None:
             raise ValueError(f"{self.name} holds features, no pictures")
         if self.arrays is not None:
             return Image.fromarray(self.arrays[index])
-        return read_image(self.path(index))
+        return read_image(self.path(index), self.place(index))
 
-
-def read_image(path: str | Path) -> Image.Image:
-    """Return the image of a file in RGB, as `utils.rgb_image.to_rgb` makes it.
-
-    Raises:
-        UserError: the file is missing or cannot be decoded; names its full path.
-    """
-    try:
-        with open_image(path) as image:
-            return to_rgb(image)
-    except READ_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"image {path} cannot be read ({reason}); restore or remove the file"
-        ) from error
+    def check(self, index: int) -> None:
+        """Raise the UserError that `read` would for an image of a source that has a root."""
+        check_image(self.path(index), self.place(index))
 
 
 def join_subsets(source: Source) -> Source:
@@ -138,6 +139,6 @@ def find_root(data_root: str | Path | None, folder: str, expected: str) -> Path:
     if data_root is None or str(data_root) == "":
         raise UserError(f"no data root is set: {remedy}")
     root = Path(data_root).expanduser() / folder
-    if not root.is_dir():
-        raise UserError(f"data folder {root} does not exist: {remedy}")
+    if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        raise UserError(f"data folder {shown(root)} does not exist: {remedy}")
     return root

@@ -4,7 +4,14 @@ import os
 import numpy as np
 import pytest
 
-from data.content import cache_folders, file_digests, file_stats, hash_bytes, writable_folder
+from data.content import (
+    INDEX_NAME,
+    cache_folders,
+    checked_digests,
+    file_stats,
+    hash_bytes,
+    writable_folder,
+)
 from data.image_folder import create_source
 from utils.errors import UserError
 
@@ -21,8 +28,8 @@ def everything(source):
 
 def test_digests_are_those_of_the_files(source):
     expected = [hash_bytes(source.path(i).read_bytes()) for i in range(5)]
-    assert file_digests(source, everything(source)) == expected
-    assert file_digests(source, np.array([3, 1])) == [expected[3], expected[1]]
+    assert checked_digests(source, everything(source)) == expected
+    assert checked_digests(source, np.array([3, 1])) == [expected[3], expected[1]]
 
 
 def test_stats_are_those_of_the_files(source):
@@ -34,51 +41,51 @@ def test_stats_are_those_of_the_files(source):
 
 
 def test_unchanged_files_are_not_read_again(source, monkeypatch):
-    first = file_digests(source, everything(source))
+    first = checked_digests(source, everything(source))
     reads = []
     original = type(source.path(0)).read_bytes
     monkeypatch.setattr(
         type(source.path(0)), "read_bytes", lambda path: reads.append(path.name) or original(path)
     )
-    assert file_digests(source, everything(source)) == first and reads == []
+    assert checked_digests(source, everything(source)) == first and reads == []
     source.path(1).write_bytes(source.path(1).read_bytes() + b"x")
     os.utime(source.path(2), ns=(0, 0))
-    second = file_digests(source, everything(source))
+    second = checked_digests(source, everything(source))
     assert sorted(reads[1:]) == ["001.png", "002.png"]  # the first read is the test's own
     assert second[1] != first[1] and second[2:] == first[2:]
 
 
 def test_sources_of_one_folder_share_the_index(source):
-    file_digests(source, np.array([0]))
-    file_digests(source, np.array([4]))
-    index = json.loads((source.root / ".lth_cache/digests.json").read_text())
+    checked_digests(source, np.array([0]))
+    checked_digests(source, np.array([4]))
+    index = json.loads((source.root / ".lth_cache" / INDEX_NAME).read_text())
     assert set(index) == {"train/a/000.png", "train/b/001.png"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_a_spoilt_index_is_made_anew(source, content):
-    expected = file_digests(source, everything(source))
-    (source.root / ".lth_cache/digests.json").write_text(content)
-    assert file_digests(source, everything(source)) == expected
+    expected = checked_digests(source, everything(source))
+    (source.root / ".lth_cache" / INDEX_NAME).write_text(content)
+    assert checked_digests(source, everything(source)) == expected
 
 
 def test_a_read_only_dataset_is_cached_in_the_users_folder(source, tmp_path):
     (source.root / ".lth_cache").write_text("a file where the folder would be")
     expected = [hash_bytes(source.path(i).read_bytes()) for i in range(5)]
-    assert file_digests(source, everything(source)) == expected
+    assert checked_digests(source, everything(source)) == expected
     folder = writable_folder(cache_folders(source.root))
     assert folder.is_relative_to(tmp_path / "user/long_tail_hashing")
-    assert len(json.loads((folder / "digests.json").read_text())) == 5
+    assert len(json.loads((folder / INDEX_NAME).read_text())) == 5
 
 
 def test_no_writable_folder_is_no_error(source, tmp_path):
     (source.root / ".lth_cache").write_text("")
     (tmp_path / "user").write_text("")
     assert writable_folder(cache_folders(source.root)) is None
-    assert len(file_digests(source, everything(source))) == 5
+    assert len(checked_digests(source, everything(source))) == 5
 
 
 def test_a_missing_file_is_named(source):
     source.path(3).unlink()
     with pytest.raises(UserError, match=str(source.path(3))):
-        file_digests(source, everything(source))
+        checked_digests(source, everything(source))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import data.jpeg
-from data.jpeg import MAX_SIDE, decode_jpegs, decoder_error, read_plain_jpeg
+from data.jpeg import MAX_SIDE, MIN_SIDE, decode_jpegs, decoder_error, read_plain_jpeg
 
 CPU = torch.device("cpu")
 
@@ -40,8 +40,9 @@ def tensor(content):
         (encoded(wave(mode="L")), False),
         (encoded(wave(), exif=turned(1)), True),
         (encoded(wave(), exif=b"Exif\0\0nonsense"), True),
-        (encoded(wave((MAX_SIDE, 8))), True),
-        (encoded(wave((8, MAX_SIDE + 1))), False),
+        (encoded(wave((MAX_SIDE, MIN_SIDE))), True),
+        (encoded(wave((MAX_SIDE, MIN_SIDE - 1))), False),
+        (encoded(wave((MIN_SIDE, MAX_SIDE + 1))), False),
         (encoded(wave(), exif=turned(6)), False),
         (encoded(wave(mode="CMYK")), False),
         (encoded(wave(), progressive=True), False),
