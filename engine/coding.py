@@ -1,4 +1,9 @@
-"""Binary codes of a run's images: sgn of what the last network, or a shallow hasher, gives."""
+"""Binary codes of a run's images: sgn of what the last network, or a shallow hasher, gives.
+
+A kernel may round otherwise in a batch of another size, and a bit whose output is nearly 0 would
+turn. So all batches are of one size, the last filled up: then the code of an image does not depend
+on which others are coded with it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +15,11 @@ from numpy.typing import NDArray
 from engine.model import collect_outputs
 from engine.run import Run
 from retrieval.codes import binarize, pack
+from utils.distributed import world_size
 from utils.errors import UserError
+
+CPU_BATCH = 32  # images at a time; more are not faster there, and fewer fill up the last batch
+_RESIZED = 256  # small images that data.images makes ready at a time on a GPU, at least
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,18 @@ def encoders_by_length(
     return {length: partial(one_of, length) for length in lengths}
 
 
+def coding_batch_size(run: Run) -> int:
+    """Images that go through the networks at once."""
+    size = run.config.training_opt.evaluation_batch_size
+    return size if run.device.type == "cuda" else min(size, CPU_BATCH)
+
+
+def coding_block(run: Run) -> int:
+    """Images that are resized and coded in kernels of one size: a number of whole batches."""
+    size = coding_batch_size(run)
+    return size * -(-_RESIZED // size) if run.device.type == "cuda" else size
+
+
 def encode_lengths(run: Run, indices: NDArray[np.int64]) -> dict[int, Encoded]:
     """Codes of the images of `indices`, in their order, by code length.
 
@@ -63,16 +84,19 @@ def encode_lengths(run: Run, indices: NDArray[np.int64]) -> dict[int, Encoded]:
         UserError: if the networks do not give codes of each length.
     """
     names = run.config.training_opt.code_outputs
-    outputs = collect_outputs(
+    count = len(indices)
+    added = -count % (coding_block(run) * world_size())
+    found = collect_outputs(
         run.model,
         run.dataset,
-        indices,
+        np.pad(indices, (0, added), "edge"),
         run.augmentation,
         run.precision,
         (*names.values(), "logits"),
-        run.config.training_opt.evaluation_batch_size,
+        coding_batch_size(run),
         run.config.training_opt.mirror_codes,
     )
+    outputs = {name: values[:count] for name, values in found.items()}
     missing = [name for name in names.values() if name not in outputs]
     if missing:
         raise UserError(f"the networks give no {', '.join(missing)}; use another head")
