@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from utils.errors import UserError
 
 TIMEOUT = timedelta(minutes=60)  # rank 0 may decode a whole data set before the others go on
+_cpu_group: dist.ProcessGroup | None = None  # beside NCCL's, whose answers wait for the GPU
 
 
 def rank() -> int:
@@ -53,6 +55,7 @@ def is_main() -> bool:
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Join the processes that were started together; nothing is done for a lone one."""
+    global _cpu_group
     if started_world_size() == 1:
         yield
         return
@@ -65,12 +68,14 @@ def joined(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
+        _cpu_group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=TIMEOUT))
     else:
         dist.init_process_group("gloo", timeout=TIMEOUT)
     yield
     # After an error the others may be gone: the group then ends with the process.
     dist.barrier()
     dist.destroy_process_group()
+    _cpu_group = None
 
 
 @contextmanager
@@ -112,6 +117,34 @@ def sum_over_processes(value: Tensor) -> Tensor:
         value = value.clone()
         dist.all_reduce(value)
     return value
+
+
+def least_over_processes(value: Tensor) -> Tensor:
+    """The least of every process's tensor of one shape, element by element, on every process."""
+    if world_size() > 1:
+        value = value.clone()
+        dist.all_reduce(value, op=dist.ReduceOp.MIN)
+    return value
+
+
+def largest(values: list[int]) -> list[int]:
+    """The largest of every process's numbers, place by place, on every process.
+
+    Between the CPUs: what the GPUs are at is not waited for.
+    """
+    if world_size() == 1:
+        return values
+    found = torch.tensor(values)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=_cpu_group)
+    return found.tolist()
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every process's plain values and CPU tensors, in the order of ranks, on every process."""
+    found = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(found, value, group=_cpu_group)
+    return found
 
 
 def send_from_main(value: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """One logger, to the terminal and to the run's log.txt."""
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.distributed import is_main
+from utils.errors import UserError
 
 NAME = "long_tail_hashing"
 _FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
@@ -28,9 +30,13 @@ def start_logging() -> logging.Logger:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Also append the messages to `path`, and keep them apart from progress bars."""
+    """Also append the messages to `path`, and keep them apart from progress bars.
+
+    Raises:
+        UserError: within the block, if a message cannot be written.
+    """
     logger = logging.getLogger(NAME)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     try:
@@ -38,4 +44,19 @@ def log_to_file(path: Path) -> Iterator[None]:
             yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # of a message that was told to be lost
+            handler.close()
+
+
+class _RunHandler(logging.FileHandler):
+    """Ends the run where logging would print a traceback for each message and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        raise UserError(
+            f"{self.baseFilename} cannot be written ({error.strerror}); free space there, "
+            "then --resume"
+        ) from error

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.atomic_file import atomic_path, write_json, write_text
+from utils.atomic_file import atomic_path, remove_strays, write_json, write_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -133,3 +134,24 @@ def test_a_reader_never_sees_a_mixture_of_concurrent_writers(tmp_path):
         job.result()
     assert path.read_text() in contents
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_told_with_the_files_name_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="No space left") as told, atomic_path(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "model.pth").write_text("kept")
+    with atomic_path(tmp_path / "model.pth") as temporary:
+        temporary.rename(tmp_path / "aside")
+        (tmp_path / "aside").rename(temporary.with_suffix(".killed"))
+        temporary.write_text("new")
+    assert len(names(tmp_path)) == 2
+    remove_strays(tmp_path)
+    assert names(tmp_path) == ["model.pth"]

@@ -48,6 +48,9 @@ def _work(folder):
             "gathered": distributed.gather(ROWS[distributed.share(7)], 7),
             "gathered_of_one": distributed.gather(ROWS[distributed.share(1)], 1),
             "sum": distributed.sum_over_processes(torch.tensor([rank + 1.0])),
+            "least": distributed.least_over_processes(torch.tensor([rank, -rank])),
+            "largest": distributed.largest([rank, -rank]),
+            "objects": distributed.gather_objects({"rank": rank, "rows": ROWS[rank]}),
             "from_main": distributed.send_from_main(torch.tensor([rank + 1.0])),
             "mean": norm.running_mean,
             "batches_seen": norm.num_batches_tracked,
@@ -77,6 +80,10 @@ def test_sums_and_broadcasts_reach_every_process(found):
     for each in found:
         assert each["sum"].item() == 3
         assert each["from_main"].item() == 1
+        assert each["least"].tolist() == [0, -1]
+        assert each["largest"] == [1, 0]
+        assert [one["rank"] for one in each["objects"]] == [0, 1]
+        assert torch.equal(each["objects"][1]["rows"], ROWS[1])
 
 
 def test_batch_statistics_are_averaged_and_counters_kept(found):
@@ -109,6 +116,9 @@ def test_a_lone_process_has_everything():
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     assert distributed.share(7) == slice(0, 7)
     assert distributed.gather(ROWS, 7) is ROWS
+    assert distributed.largest([3, 1]) == [3, 1]
+    assert distributed.gather_objects("own") == ["own"]
+    assert distributed.least_over_processes(ROWS) is ROWS
     assert distributed.sum_over_processes(ROWS) is ROWS
     batches = [np.arange(3), np.arange(1)]
     for one, other in zip(distributed.share_of_batches(batches), batches, strict=True):

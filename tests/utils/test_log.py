@@ -1,9 +1,11 @@
 import io
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
+from utils.errors import UserError
 from utils.log import NAME, log_to_file, start_logging
 
 
@@ -69,3 +71,12 @@ def test_two_files_at_once_both_get_the_message(tmp_path):
     with log_to_file(tmp_path / "a.txt"), log_to_file(tmp_path / "b.txt"):
         logger.info("shared")
     assert all("shared" in (tmp_path / name).read_text() for name in ("a.txt", "b.txt"))
+
+
+def test_a_full_disk_ends_the_run_in_one_line(capsys):
+    logger = start_logging()
+    words = r"/dev/full cannot be written \(No space left"
+    with pytest.raises(UserError, match=words), log_to_file(Path("/dev/full")):
+        logger.info("epoch 1")
+        pytest.fail("the run went on")
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,9 +1,10 @@
+import io
 import random
 
 import numpy as np
 import torch
 
-from utils.seed import epoch_seed, seed_everything
+from utils.seed import epoch_seed, random_states, seed_everything, set_random_states
 
 
 def draws():
@@ -42,3 +43,17 @@ def test_epoch_seeds_are_accepted_by_torch_and_numpy():
         torch.Generator().manual_seed(seed)
         np.random.default_rng(seed)
         seed_everything(seed)
+
+
+def test_every_library_goes_on_from_a_state_that_was_stored_as_plain_values():
+    cpu = torch.device("cpu")
+    seed_everything(5)
+    random.gauss(0, 1)  # of two normal numbers the second is part of the state
+    np.random.randn()  # noqa: NPY002
+    stored = io.BytesIO()
+    torch.save(random_states(cpu), stored)
+    expected = *draws(), random.gauss(0, 1), np.random.randn()  # noqa: NPY002
+    seed_everything(6)
+    stored.seek(0)
+    set_random_states(torch.load(stored, weights_only=True), cpu)
+    assert (*draws(), random.gauss(0, 1), np.random.randn()) == expected  # noqa: NPY002
