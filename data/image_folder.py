@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.faults import for_all, shown
 from data.source import Source, find_root, join_subsets
 from utils.errors import UserError
 
@@ -26,31 +27,34 @@ def create_source(
         to either may come val/<class>/*, and open/* or open/<class>/* with images of unknown
         classes.
     Classes are the folders of train, sorted. A class may lack images in test, query or val (it
-    is then never asked about) but not in database. Any format that Pillow reads is taken;
-    hidden files and files of other kinds are passed over.
+    is then never asked about) but not in database. Files are taken whose names end as one of
+    Pillow's formats; hidden files and others are passed over. A link is what it points to; one
+    that points nowhere is found when it is read.
 
     name: the dataset's name; by default that of the folder.
     join: join all but 'open' into one subset 'all', to draw queries from.
 
     Raises:
-        UserError: no such folder or layout, no classes, an empty class folder, or class folders
-            that differ between subsets, or a name that is not UTF-8.
+        UserError: no such folder or layout, no classes, an empty or unreadable class folder, a
+            class folder that is a link to nowhere, class folders that differ between subsets,
+            or a name that is not UTF-8.
     """
     root = find_root(data_root, folder, LAYOUT)
     dataset = name or root.resolve().name
-    if not (root / "train").is_dir() and (root / "images" / "train").is_dir():
+    if "train" not in _folders(root) and "images" in _folders(root):
         root = root / "images"
     subset_names = _subset_names(root)
     class_names = _folders(root / "train")
     if not class_names:
-        raise UserError(f"folder {root / 'train'} holds no class folder; expected {LAYOUT}")
+        raise UserError(f"folder {shown(root / 'train')} holds no class folder; expected {LAYOUT}")
 
     image_names: list[str] = []
     labels: list[int] = []
     subsets: dict[str, np.ndarray] = {}
-    for subset in subset_names:
+    files = for_all(lambda subset: _subset_files(root, subset, class_names), subset_names)
+    for subset, labelled in zip(subset_names, files, strict=True):
         start = len(image_names)
-        for label, found in _subset_files(root, subset, class_names):
+        for label, found in labelled:
             image_names += found
             labels += [label] * len(found)
         subsets[subset] = np.arange(start, len(image_names))
@@ -69,14 +73,14 @@ def _subset_names(root: Path) -> list[str]:
     present = set(_folders(root))
     if "train" not in present:
         raise UserError(
-            f"folder {root} holds no folder 'train'; expected {LAYOUT};"
+            f"folder {shown(root)} holds no folder 'train'; expected {LAYOUT};"
             " set data_root, or the source's param folder, to the folder above it"
         )
     if present & {"query", "database"} and (
         not {"query", "database"} <= present or "test" in present
     ):
         found = ", ".join(sorted(present & {"train", "test", "query", "database"}))
-        raise UserError(f"folder {root} holds {found}; expected {LAYOUT}")
+        raise UserError(f"folder {shown(root)} holds {found}; expected {LAYOUT}")
     return [
         name for name in ("train", "test", "query", "database", "val", "open") if name in present
     ]
@@ -84,58 +88,84 @@ def _subset_names(root: Path) -> list[str]:
 
 def _subset_files(root: Path, subset: str, class_names: list[str]) -> list[tuple[int, list[str]]]:
     """Return (label, image names) for each class folder of a subset."""
-    if subset == "open":
-        folders = ["open"] + [f"open/{name}" for name in _folders(root / "open")]
-        return [(-1, _images(root, folder)) for folder in folders]
     present = _folders(root / subset)
+    if subset == "open":
+        folders = ["open", *(f"open/{name}" for name in present)]
+        return [(-1, names) for names in for_all(lambda folder: _images(root, folder), folders)]
     unknown = sorted(set(present) - set(class_names))
     if unknown:
         raise UserError(
-            f"class folder {root / subset / unknown[0]} has no counterpart in {root / 'train'};"
-            " add it there, or move images of unknown classes to 'open'"
+            f"class folder {shown(root / subset / unknown[0])} has no counterpart in"
+            f" {shown(root / 'train')}; add it there, or move images of unknown classes to 'open'"
         )
     missing = sorted(set(class_names) - set(present))
     if subset == "database" and missing:
         raise UserError(
-            f"class folder {root / subset / missing[0]} is missing though"
-            f" {root / 'train' / missing[0]} exists; the database must hold every class"
+            f"class folder {shown(root / subset / missing[0])} is missing though"
+            f" {shown(root / 'train' / missing[0])} exists; the database must hold every class"
         )
-    files = [(class_names.index(name), _images(root, f"{subset}/{name}")) for name in present]
-    for label, found in files:
+
+    def find(name: str) -> tuple[int, list[str]]:
+        found = _images(root, f"{subset}/{name}")
         if not found:
             raise UserError(
-                f"class folder {root / subset / class_names[label]} holds no readable image type;"
+                f"class folder {shown(root / subset / name)} holds no readable image type;"
                 " add images or remove the folder"
             )
-    return files
+        return class_names.index(name), found
+
+    return for_all(find, present)
 
 
 def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    return _checked_names(folder, names)
+    """Return the names of the folders in a folder, sorted; a link to nowhere counts as one."""
+    found = [e for e in _entries(folder) if _is_folder(e) or _points_nowhere(e)]
+    return _checked_names(folder, [e.name for e in found if _is_folder(e) or not _is_image(e)])
+
+
+def _images(root: Path, folder: str) -> list[str]:
+    found = [e.name for e in _entries(root / folder) if _is_image(e) and not _is_folder(e)]
+    return [f"{folder}/{name}" for name in _checked_names(root / folder, found)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # DirEntry.is_dir raises on links that lead round in a circle.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112
+
+
+def _points_nowhere(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in _readable_extensions()  # noqa: PTH122
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, by name, hidden files and folders left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if e.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(
+            f"folder {shown(folder)} cannot be read ({error.strerror}); restore it or its rights"
+        ) from error
 
 
 def _checked_names(folder: Path, names: list[str]) -> list[str]:
     """Return the names, which manifests and codes keep as UTF-8."""
-    for name in names:
+
+    def check(name: str) -> str:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            shown = os.fsencode(folder).decode(errors="backslashreplace")
             raise UserError(
-                f"folder {shown} holds the name {os.fsencode(name)!r}, which is not UTF-8;"
+                f"folder {shown(folder)} holds the name {os.fsencode(name)!r}, which is not UTF-8;"
                 " rename it"
             ) from error
-    return names
+        return name
 
-
-def _images(root: Path, folder: str) -> list[str]:
-    with os.scandir(root / folder) as entries:
-        names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
-    readable = _readable_extensions()
-    names = [name for name in names if os.path.splitext(name)[1].lower() in readable]  # noqa: PTH122
-    return [f"{folder}/{name}" for name in _checked_names(root / folder, names)]
+    return for_all(check, names)
 
 
 @cache

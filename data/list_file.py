@@ -1,18 +1,21 @@
 """Images named by list files: `path label`, `path 0 1 0 ...`, or names and labels side by side."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from data.faults import for_all, shown
 from data.source import Source, find_root, join_subsets
-from data.text_lines import image_name, read_lines
+from data.text_lines import image_name, line_of, read_lines
 from utils.errors import UserError
 
 ListFile = str | Sequence[str]
 
 LAYOUT = "list files with one image a line, 'path label' or 'path 0 1 0 ...'"
+_GAPS = "classes must count from 0 without gaps, images of unknown classes belong in the open list"
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,11 @@ def create_source(
     class_names: a file with one name a line; by default the classes are named by number.
     join: join all but 'open' into one subset 'all', to draw queries from.
 
+    An image that is not there is found when it is read; the line that lists it is then named.
+
     Raises:
-        UserError: a missing file, a malformed or contradicting line (names file and line), a
-            class without training images, or a first image that does not exist.
+        UserError: a missing file, malformed or contradicting lines (names file and line), a
+            class without training images, or a list none of whose images exists.
     """
     root = find_root(data_root, "", LAYOUT)
     image_root = root / image_folder
@@ -65,20 +70,22 @@ def create_source(
         "val": val,
         "open": open,
     }
-    rows = {
-        subset: _read_list(root, image_root, file, unlabelled=subset == "open")
-        for subset, file in files.items()
-        if file is not None
-    }
+    given = {subset: file for subset, file in files.items() if file is not None}
+    read = for_all(
+        lambda subset: _read_list(root, image_root, given[subset], unlabelled=subset == "open"),
+        given,
+    )
+    rows = dict(zip(given, read, strict=True))
     classes = _class_names(root, class_names, rows)
-    names, labels, subsets = _merge(rows, classes)
+    images, labels, subsets = _merge(rows, classes)
     source = Source(
         name=name or root.resolve().name,
         class_names=classes,
-        image_names=names,
+        image_names=[row.path for row in images],
         labels=labels,
         subsets=subsets,
         root=image_root,
+        places=[row.place for row in images],
     )
     _check_classes(source, rows["train"])
     return join_subsets(source) if join else source
@@ -101,11 +108,10 @@ def _read_list(root: Path, image_root: Path, file: ListFile, unlabelled: bool) -
         rows = _paired_rows(root, file)
     if not rows:
         raise UserError(f"list file {_shown(root, file)} is empty; expected {LAYOUT}")
-    first = image_root / rows[0].path
-    if not first.is_file():
+    if not any(os.path.isfile(image_root / row.path) for row in rows):  # noqa: PTH113
         raise UserError(
-            f"{rows[0].place}: image {first} does not exist; set image_folder to the folder that"
-            " the list's paths start from"
+            f"{rows[0].place}: image {shown(image_root / rows[0].path)} does not exist, nor any"
+            " other of the list; set image_folder to the folder that its paths start from"
         )
     return [_Row(row.path, (), row.place) for row in rows] if unlabelled else rows
 
@@ -117,17 +123,19 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 def _rows(lines: list[tuple[int, str]], file: Path, unlabelled: bool) -> list[_Row]:
     columns = _label_columns(lines[0][1]) if lines else 0
     if lines and columns == 0 and not unlabelled:
-        raise UserError(f"{file}, line {lines[0][0]}: {lines[0][1]!r} has no label; {LAYOUT}")
-    rows = []
-    for number, line in lines:
-        place = f"{file}, line {number}"
+        raise UserError(f"{line_of(file, lines[0][0])}: {lines[0][1]!r} has no label; {LAYOUT}")
+
+    def parse(numbered: tuple[int, str]) -> _Row:
+        number, line = numbered
+        place = line_of(file, number)
         path, *labels = line.rsplit(None, columns) if columns else [line]
         if len(labels) != columns:
             raise UserError(
                 f"{place}: {len(labels)} labels where the first line has {columns}: {line!r}"
             )
-        rows.append(_Row(image_name(path), _numbers(labels, place), place))
-    return rows
+        return _Row(image_name(path), _numbers(labels, place), place)
+
+    return for_all(parse, lines)
 
 
 def _paired_rows(root: Path, files: Sequence[str]) -> list[_Row]:
@@ -136,21 +144,23 @@ def _paired_rows(root: Path, files: Sequence[str]) -> list[_Row]:
     names, labels = (_lines(root / file) for file in files)
     if len(names) != len(labels):
         raise UserError(
-            f"list file {root / files[0]} has {len(names)} images but {root / files[1]} has"
-            f" {len(labels)} lines of labels; expected as many"
+            f"list file {shown(root / files[0])} has {len(names)} images but"
+            f" {shown(root / files[1])} has {len(labels)} lines of labels; expected as many"
         )
-    rows = []
-    for (_, path), (number, line) in zip(names, labels, strict=True):
-        place = f"{root / files[1]}, line {number}"
-        rows.append(_Row(image_name(path), _numbers(line.split(), place), place))
-    return rows
+
+    def parse(pair: tuple[tuple[int, str], tuple[int, str]]) -> _Row:
+        (_, path), (number, line) = pair
+        place = line_of(root / files[1], number)
+        return _Row(image_name(path), _numbers(line.split(), place), place)
+
+    return for_all(parse, zip(names, labels, strict=True))
 
 
 def _label_columns(line: str) -> int:
     """Return how many whole numbers end the line, the path not counted."""
     columns = 0
     for word in reversed(line.split()[1:]):
-        if not word.lstrip("-").isdigit():
+        if not word.removeprefix("-").isdecimal():
             break
         columns += 1
     return columns
@@ -180,36 +190,56 @@ def _class_names(root: Path, file: str | None, rows: dict[str, list[_Row]]) -> l
     largest = max(labelled, key=lambda row: row.labels[0])
     count = columns if columns > 1 else largest.labels[0] + 1
     if file is None:
+        if columns == 1 and count > len(labelled):  # perhaps by far
+            used = {row.labels[0] for row in rows["train"]}
+            gap = next(c for c in range(count) if c not in used)
+            raise UserError(
+                f"{largest.place}: class {count - 1}, but class '{gap}' has no training image in"
+                f" {_file(rows['train'])}; {_GAPS}"
+            )
         return [str(c) for c in range(count)]
-    names = [line for _, line in _lines(root / file)]
+    names = _listed_names(root / file)
     if len(names) < count or (columns > 1 and len(names) != count):
         raise UserError(
-            f"class names file {root / file} has {len(names)} names but the lists"
+            f"class names file {shown(root / file)} has {len(names)} names but the lists"
             f" (see {largest.place}) have {count} classes; expected one name a line"
         )
     return names
 
 
+def _listed_names(file: Path) -> list[str]:
+    first: dict[str, int] = {}
+    for number, name in _lines(file):
+        if first.setdefault(name, number) != number:
+            raise UserError(
+                f"{line_of(file, number)}: class {name!r} stands in line {first[name]} already"
+            )
+    return list(first)
+
+
 def _merge(
     rows: dict[str, list[_Row]], class_names: list[str]
-) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
-    """Return image names, labels and subsets, each path being one image."""
+) -> tuple[list[_Row], np.ndarray, dict[str, np.ndarray]]:
+    """Return the first row, and the labels, of each image, and the subsets; a path is an image."""
     index_of: dict[str, int] = {}
-    first_row: list[_Row] = []
-    subsets = {}
-    for subset, some in rows.items():
-        indices = []
-        for row in some:
-            index = index_of.setdefault(row.path, len(first_row))
-            if index == len(first_row):
-                first_row.append(row)
-            elif first_row[index].labels != row.labels:
-                raise UserError(
-                    f"{row.place}: {row.path} has other labels than in {first_row[index].place}"
-                )
-            indices.append(index)
-        subsets[subset] = np.unique(np.array(indices, dtype=np.int64))
-    return list(index_of), _labels(first_row, len(class_names)), subsets
+    images: list[_Row] = []
+
+    def find(row: _Row) -> int:
+        index = index_of.setdefault(row.path, len(images))
+        if index == len(images):
+            images.append(row)
+        elif images[index].labels != row.labels:
+            raise UserError(
+                f"{row.place}: {shown(row.path)} has other labels than in {images[index].place}"
+            )
+        return index
+
+    found = for_all(lambda subset: for_all(find, rows[subset]), rows)
+    subsets = {
+        subset: np.unique(np.array(indices, dtype=np.int64))
+        for subset, indices in zip(rows, found, strict=True)
+    }
+    return images, _labels(images, len(class_names)), subsets
 
 
 def _labels(rows: list[_Row], num_classes: int) -> np.ndarray:
@@ -225,12 +255,15 @@ def _labels(rows: list[_Row], num_classes: int) -> np.ndarray:
 def _check_classes(source: Source, train: list[_Row]) -> None:
     empty = np.flatnonzero(source.class_counts(source.subsets["train"]) == 0)
     if len(empty) and not source.multi_label:
-        file = train[0].place.rpartition(", line ")[0]
         raise UserError(
-            f"class {source.class_names[empty[0]]!r} has no training image in {file}; classes"
-            " must count from 0 without gaps, images of unknown classes belong in the open list"
+            f"class {source.class_names[empty[0]]!r} has no training image in {_file(train)};"
+            f" {_GAPS}"
         )
 
 
+def _file(rows: list[_Row]) -> str:
+    return rows[0].place.rpartition(", line ")[0]
+
+
 def _shown(root: Path, file: ListFile) -> str:
-    return str(root / file) if isinstance(file, str) else str(root / file[0])
+    return shown(root / (file if isinstance(file, str) else file[0]))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.faults import for_all, shown
 from data.source import Source, find_root
-from data.text_lines import read_lines
+from data.text_lines import line_of, read_lines
 from utils.errors import UserError
 
 LAYOUT = "<root>/mirflickr/im<number>.jpg and <root>/annotations/<label>.txt"
@@ -35,8 +36,9 @@ def create_source(
     position = {number: index for index, number in enumerate(numbers)}
     files = _label_files(root / annotations)
     labels = np.zeros((len(numbers), len(files)), dtype=np.uint8)
-    for c, path in enumerate(files.values()):
-        labels[_labelled(path, position, root / image_folder), c] = 1
+    labelled = for_all(lambda path: _labelled(path, position, root / image_folder), files.values())
+    for c, indices in enumerate(labelled):
+        labels[indices, c] = 1
     return Source(
         name="MIRFlickr-25K",
         class_names=list(files),
@@ -48,10 +50,10 @@ def create_source(
 
 
 def _image_numbers(folder: Path) -> list[int]:
-    matches = (re.fullmatch(r"im([1-9]\d*)\.jpg", path.name) for path in _entries(folder))
+    matches = (re.fullmatch(r"im([1-9][0-9]{0,8})\.jpg", path.name) for path in _entries(folder))
     numbers = sorted(int(match[1]) for match in matches if match)
     if not numbers:
-        raise UserError(f"folder {folder} holds no im<number>.jpg; expected {LAYOUT}")
+        raise UserError(f"folder {shown(folder)} holds no im<number>.jpg; expected {LAYOUT}")
     return numbers
 
 
@@ -65,25 +67,29 @@ def _label_files(folder: Path) -> dict[str, Path]:
         and path.stem.lower() != "readme"
     }
     if len(files) < 2:
-        raise UserError(f"folder {folder} holds {len(files)} label files; expected {LAYOUT}")
+        raise UserError(f"folder {shown(folder)} holds {len(files)} label files; expected {LAYOUT}")
     return files
 
 
 def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"folder {folder} does not exist; expected {LAYOUT}")
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(
+            f"folder {shown(folder)} cannot be read ({error.strerror}); expected {LAYOUT}"
+        ) from error
 
 
 def _labelled(path: Path, position: dict[int, int], image_folder: Path) -> list[int]:
     """Return the indices of the images that a label file lists."""
-    indices = []
-    for line_number, line in read_lines(path, "label file", "an image number a line"):
-        if not line.isascii() or not line.isdigit():
-            raise UserError(f"{path}, line {line_number}: {line!r}; expected an image number")
+
+    def parse(numbered: tuple[int, str]) -> int:
+        number, line = numbered
+        if not re.fullmatch("[0-9]{1,9}", line):
+            raise UserError(f"{line_of(path, number)}: {line!r}; expected an image number")
         if int(line) not in position:
-            raise UserError(
-                f"{path}, line {line_number}: image {image_folder}/im{int(line)}.jpg does not exist"
-            )
-        indices.append(position[int(line)])
-    return indices
+            missing = shown(image_folder / f"im{int(line)}.jpg")
+            raise UserError(f"{line_of(path, number)}: image {missing} does not exist")
+        return position[int(line)]
+
+    return for_all(parse, read_lines(path, "label file", "an image number a line"))

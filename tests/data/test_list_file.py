@@ -191,6 +191,6 @@ def test_malformed_lists_name_file_and_line(root, train, test, said):
 )
 def test_wrong_parameters_are_named(root, arguments, said):
     write(root, good=["0.png 0", "1.png 1"], names=["0.png", "1.png"], short=["0"])
-    (root / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (root / "binary.txt").write_bytes(b"\xfe\xed\x00")
     with pytest.raises(UserError, match=said):
         create_source(root, image_folder="pictures", **arguments)

@@ -57,7 +57,7 @@ def test_lines_without_an_image_are_named(root, lines, said):
 
 
 def test_missing_parts_are_named(root):
-    with pytest.raises(UserError, match="absent does not exist"):
+    with pytest.raises(UserError, match="absent cannot be read"):
         create_source(root.parent, annotations="absent")
     with pytest.raises(UserError, match=r"holds no im<number>\.jpg"):
         create_source(root.parent, image_folder="annotations")
