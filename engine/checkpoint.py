@@ -1,5 +1,7 @@
-"""Checkpoints: the one file that writes and loads them, always with weights_only=True."""
+"""Checkpoints: the one door through which weights are written, and loaded into networks."""
 
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ from torch import Tensor, nn
 
 from engine.config import RunConfig
 from engine.dataset import Dataset
+from engine.foreign_weights import NetworkWeights, assign, recognise, renaming_rules
+from engine.weights_file import read_weights_file
 from utils.atomic_file import atomic_path
 from utils.errors import UserError
 
@@ -15,6 +19,15 @@ BEST = "final_model_checkpoint.pth"
 LAST = "last_checkpoint.pth"
 # What a resumed run may change: places, and how fast it goes.
 EXEMPT = ("data_root", "log_dir", "device", "num_workers", "weights", "accelerate", "decode")
+# What a checkpoint of this project holds beside its networks, where it holds it.
+_TYPES: dict[str, type[Any] | tuple[type[Any], ...]] = {
+    **dict.fromkeys(("config", "losses", "optimizer", "scheduler", "seconds"), dict),
+    **dict.fromkeys(("split_digest", "source"), str),
+    **dict.fromkeys(("class_names", "class_counts"), list),
+    **dict.fromkeys(("epoch", "best_epoch"), int),
+    "best_map": (int, float),
+}
+logger = logging.getLogger("long_tail_hashing")
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
@@ -34,22 +47,29 @@ def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint of this project, a published folder, or another project's weights.
+
+    Nothing in it is run (engine/weights_file.py says what is checked).
+
+    Returns:
+        this project's values: `state_dict_best` or `networks` (network → state dict), `config`,
+        `split_digest` and more; of another project's file `foreign`, a ForeignWeights, alone.
 
     Raises:
-        UserError: if the file is missing, broken, or holds more than tensors and plain values.
+        UserError: if the file is missing, damaged, or holds no weights.
     """
-    if not Path(path).is_file():
-        raise UserError(f"checkpoint {path} does not exist; train it first, or correct its path")
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what the unpickler raises on a foreign file has no common type
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"checkpoint {path} cannot be loaded as plain weights ({reason}); is it complete?"
-        ) from error
-    if not isinstance(values, dict):
-        raise UserError(f"checkpoint {path} holds a {type(values).__name__}, expected a dict")
+    if Path(path).is_dir():
+        from engine.published_folder import read_folder
+
+        return read_folder(Path(path))
+    values = read_weights_file(path)
+    own = isinstance(values, dict) and ("state_dict_best" in values or "networks" in values)
+    if not own or not ("config" in values or "split_digest" in values):
+        return {"foreign": recognise(values, f"checkpoint {path}")}
+    for key, kind in _TYPES.items():
+        if key in values and not isinstance(values[key], kind):
+            found = type(values[key]).__name__
+            raise UserError(f"checkpoint {path} holds a {found} as {key}; is it damaged?")
     return values
 
 
@@ -62,13 +82,23 @@ def network_states(model: nn.Sequential) -> dict[str, dict[str, Tensor]]:
 
 
 def load_networks(model: nn.Sequential, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Load every network of the model from a checkpoint of this project.
+    """Load every network of the model from a checkpoint, whole; a line a network says what came.
 
     Raises:
         UserError: naming what is missing or unexpected.
     """
-    for name, network in model.named_children():
-        load_network(network, _network_weights(checkpoint, name, path), f"{path}: {name}")
+    found = _networks_in(checkpoint, model, path)
+    networks = dict(model.named_children())
+    weights = {name: _weights_of(found, name, path) for name in networks}
+    beyond = [name for name in found if name not in networks]
+    if beyond:
+        raise UserError(
+            f"checkpoint {path} holds networks that the config lacks: {', '.join(beyond)}"
+        )
+    for name, network in networks.items():
+        load_network(network, weights[name].tensors, f"{path}: {name}")
+    for name, network in networks.items():
+        logger.info("%s", describe_load(network, weights[name], f"{path}: {name}"))
 
 
 def load_network(
@@ -76,50 +106,91 @@ def load_network(
 ) -> None:
     """Load one network strictly, but for the parts named in `fresh`, which stay as they are.
 
+    Floating-point numbers are converted to the network's type; other types must be the same.
+
     Raises:
-        UserError: with the missing and unexpected names, and shapes that differ.
+        UserError: with the missing and unexpected names, shapes and types that differ, and NaN.
     """
     own = network.state_dict()
-
-    def is_fresh(key: str) -> bool:
-        return any(key == part or key.startswith(f"{part}.") for part in fresh or [])
-
-    expected = {key: value for key, value in own.items() if not is_fresh(key)}
-    given = {key: value for key, value in weights.items() if not is_fresh(key)}
+    for part in fresh or []:
+        if not any(_is_fresh(key, [part]) for key in (*own, *weights)):
+            raise UserError(f"{where}: fresh names '{part}', which neither network nor file has")
+    expected = {key: value for key, value in own.items() if not _is_fresh(key, fresh)}
+    given = {key: value for key, value in weights.items() if not _is_fresh(key, fresh)}
+    common = [key for key in expected if key in given]
     problems = [
         *_listed("missing", [key for key in expected if key not in given]),
         *_listed("unexpected", [key for key in given if key not in expected]),
         *_listed(
             "of another shape",
             [
-                f"{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
-                for key, value in expected.items()
-                if key in given and given[key].shape != value.shape
+                f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+                for key in common
+                if given[key].shape != own[key].shape
+            ],
+        ),
+        *_listed(
+            "of another type",
+            [
+                f"{key} {_type_name(given[key])} instead of {_type_name(own[key])}"
+                for key in common
+                if not _converts(given[key].dtype, own[key].dtype)
             ],
         ),
     ]
     if problems:
         raise UserError(f"{where} does not fit the config's network: {'; '.join(problems)}")
-    network.load_state_dict({**own, **given})
+    loaded = {key: given[key].to(own[key].dtype) for key in common}
+    broken = [key for key, value in loaded.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise UserError(f"{where} holds {'; '.join(_listed('NaN or infinity in', broken))}")
+    network.load_state_dict({**own, **loaded})
+
+
+def describe_load(
+    network: nn.Module, weights: NetworkWeights, where: str, fresh: list[str] | None = None
+) -> str:
+    """One line: what of a network came from where, what was renamed, left as it is, left out."""
+    own = network.state_dict()
+    taken = [key for key in weights.sources if not _is_fresh(key, fresh)]
+    said = [f"{len(taken)} of {len(own)} tensors matched ({weights.format})"]
+    rules = renaming_rules({key: weights.sources[key] for key in taken})
+    if rules:
+        more = f" and {len(rules) - 12} more" if len(rules) > 12 else ""
+        said.append(f"renamed {', '.join(rules[:12])}{more}")
+    said += _counted("left as they are", [key for key in own if _is_fresh(key, fresh)])
+    unused = [key for key in weights.sources if _is_fresh(key, fresh)]
+    said += _counted("in the file, not used", [weights.sources[key] for key in unused])
+    said += _counted("left out of the file", list(weights.left_out))
+    said += _counted("not in the file, 0", [k for k in weights.tensors if k not in weights.sources])
+    kinds = {(_type_name(weights.tensors[key]), _type_name(own[key])) for key in taken}
+    said += [f"converted {old} to {new}" for old, new in sorted(kinds) if old != new]
+    return f"{where}: {'; '.join(said)}"
 
 
 def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Dataset) -> None:
-    """Load the checkpoint files that `networks.*.weights` name.
+    """Load the files that `networks.*.weights` name; a line a network says what came.
 
     Raises:
         UserError: if one is missing or does not fit, or was trained on another split of the same
             data (its training images may be this split's validation queries).
     """
+    read: dict[str, dict[str, Any]] = {}
     for name, options in config.networks.items():
         if options.weights in (None, "default"):
             continue
         path = options.weights
-        checkpoint = load_checkpoint(path)
-        if checkpoint.get("source") == dataset.source.name:
-            check_split(checkpoint, dataset, path)
+        if path not in read:
+            read[path] = load_checkpoint(path)
+        if read[path].get("source") == dataset.source.name:
+            check_split(read[path], dataset, path)
         where = f"networks.{name}.weights '{path}'"
-        weights = _network_weights(checkpoint, name, path)
-        load_network(model.get_submodule(name), weights, where, options.fresh)
+        found, network = _networks_in(read[path], model, path), model.get_submodule(name)
+        weights = _weights_of(found, name, path)
+        load_network(network, weights.tensors, where, options.fresh)
+        others = [key for other, each in found.items() if other != name for key in each.sources]
+        said = describe_load(network, weights, where, options.fresh)
+        logger.info("%s", "; ".join([said, *_counted("for other networks", others)]))
 
 
 def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str | Path) -> None:
@@ -142,11 +213,18 @@ def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str |
 
 
 def check_split(checkpoint: dict[str, Any], dataset: Dataset, path: str | Path) -> None:
-    """Refuse a checkpoint whose split differs from the dataset's.
+    """Refuse a checkpoint whose split differs from the dataset's; another project's has none.
 
     Raises:
         UserError: with both digests.
     """
+    if "foreign" in checkpoint:
+        logger.warning(
+            "%s does not say what it was trained on: its split is unknown, and queries may have "
+            "been among its training images",
+            path,
+        )
+        return
     theirs = checkpoint.get("split_digest", "none")
     if theirs != dataset.digest:
         raise UserError(
@@ -155,12 +233,52 @@ def check_split(checkpoint: dict[str, Any], dataset: Dataset, path: str | Path) 
         )
 
 
-def _network_weights(checkpoint: dict[str, Any], name: str, path: str | Path) -> dict[str, Tensor]:
+def _networks_in(
+    checkpoint: dict[str, Any], model: nn.Sequential, path: str | Path
+) -> dict[str, NetworkWeights]:
+    """The weights of each network that a checkpoint holds, by the network's name."""
+    if "foreign" in checkpoint:
+        return assign(checkpoint["foreign"], model)
     networks = checkpoint.get("state_dict_best", checkpoint.get("networks"))
-    if not isinstance(networks, dict) or not isinstance(networks.get(name), dict):
-        held = ", ".join(networks) if isinstance(networks, dict) else "none"
+    if not isinstance(networks, dict):
+        return {}
+    found = {}
+    for name, state in networks.items():
+        entries = state.items() if isinstance(state, dict) else [(name, state)]
+        for key, value in entries:
+            if not isinstance(value, Tensor) or not isinstance(key, str):
+                kind = type(value).__name__
+                raise UserError(f"checkpoint {path} holds a {kind} as {name}.{key}, not a tensor")
+        found[name] = NetworkWeights("this project's", state, {key: key for key in state})
+    return found
+
+
+def _weights_of(found: dict[str, NetworkWeights], name: str, path: str | Path) -> NetworkWeights:
+    if name not in found:
+        held = ", ".join(found) or "none"
         raise UserError(f"checkpoint {path} holds no network '{name}' (networks in it: {held})")
-    return networks[name]
+    return found[name]
+
+
+def _is_fresh(key: str, fresh: list[str] | None) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in fresh or [])
+
+
+def _converts(given: torch.dtype, own: torch.dtype) -> bool:
+    """Whether numbers of one type may be loaded as another."""
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return given == own or (given in floats and own in floats)
+
+
+def _type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _counted(what: str, keys: list[str]) -> list[str]:
+    """The parts that the keys belong to, with how many tensors each has."""
+    parts = Counter(key.split(".")[0] for key in keys)
+    shown = [f"{part} ({count})" for part, count in parts.most_common(8)]
+    return [f"{what}: {', '.join(shown)}{' and more' if len(parts) > 8 else ''}"] if parts else []
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
