@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.content import hash_bytes
+from data.feature_rows import not_finite
 from data.leakage import OnLeak, describe_leaks, find_leaks
 from data.protocol import ROLES, Protocol
 from data.source import Source
@@ -121,8 +122,8 @@ def _decode_all(source: Source) -> tuple[dict[int, bytes], list[str]]:
     def decode(index: int) -> bytes | str:
         if source.features is not None:
             row = source.features[index]
-            wrong = f"features of {source.image_names[index]} are NaN or infinite"
-            return hash_bytes(row.tobytes()) if np.isfinite(row).all() else wrong
+            finite = np.isfinite(row).all()
+            return hash_bytes(row.tobytes()) if finite else not_finite(source.image_names[index])
         try:
             image = source.read(index)
         except UserError as error:

@@ -9,7 +9,22 @@ from torch import Tensor
 
 from data.augment import Augmentation
 from data.content import hash_bytes
+from data.faults import DataError, shown
+from data.source import Source
 from data.to_device import upload, with_index
+
+
+def check_finite(source: Source) -> None:
+    """Raise a DataError that names the images whose features are NaN or infinite."""
+    assert source.features is not None
+    rows = np.flatnonzero(~np.isfinite(source.features).all(1))
+    if len(rows):
+        raise DataError([not_finite(source.image_names[row]) for row in rows])
+
+
+def not_finite(name: str) -> str:
+    """Return the words for an image whose features are no numbers."""
+    return f"features of {shown(name)} are NaN or infinite"
 
 
 class FeatureRows:

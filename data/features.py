@@ -1,7 +1,7 @@
 """Features in place of pixels: this project's feature file, and files that others publish."""
 
 import json
-import zipfile
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.published_features import PUBLISHED
+from data.published_features import PUBLISHED, called
 from data.source import Source, find_root, join_subsets
 from utils.atomic_file import atomic_path
 from utils.errors import UserError
@@ -40,14 +40,14 @@ def create_source(
         UserError: no such file, or it does not hold what its format says.
     """
     path = find_root(data_root, "", f"the feature file {file} in it") / file
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where it may not look
         raise UserError(
-            f"feature file {path} does not exist; make it with python -m engine.features, or set"
+            f"{called(path)} does not exist; make it with python -m engine.features, or set"
             " training_opt.data_root or data.params.file"
         )
     readers = {SUFFIX: read_features, **PUBLISHED}
     if path.suffix not in readers:
-        raise UserError(f"feature file {path}: expected a name that ends in {', '.join(readers)}")
+        raise UserError(f"{called(path)}: expected a name that ends in {', '.join(readers)}")
     source = readers[path.suffix](path)
     if class_names is not None:
         if len(class_names) != source.num_classes:
@@ -76,15 +76,16 @@ def write_features(
     Raises:
         UserError: the name does not end in .npz, or features are not finite numbers of that type.
     """
-    if Path(path).suffix != SUFFIX:
-        raise UserError(f"feature file {path}: expected a name that ends in {SUFFIX}")
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise UserError(f"{called(path)}: expected a name that ends in {SUFFIX}")
     if features.shape[:1] != (len(source),) or features.ndim != 2:
         raise ValueError(f"features of shape {features.shape} for {len(source)} images")
     with np.errstate(over="ignore"):
         stored = features.astype(dtype, copy=False)
     if not np.isfinite(stored).all():
         raise UserError(
-            f"feature file {path}: features are NaN, infinite or too large for {dtype}; check the"
+            f"{called(path)}: features are NaN, infinite or too large for {dtype}; check the"
             " network, or store them as float32"
         )
     arrays: dict[str, Any] = {
@@ -111,7 +112,7 @@ def read_features(path: Path) -> Source:
             missing = [key for key in _ARRAYS if key not in file]
             if missing:
                 raise UserError(
-                    f"feature file {path} lacks {', '.join(missing)}; make it with"
+                    f"{called(path)} lacks {', '.join(missing)}; make it with"
                     " python -m engine.features"
                 )
             source = Source(
@@ -122,36 +123,44 @@ def read_features(path: Path) -> Source:
                 subsets={
                     key.removeprefix(_SUBSET): file[key] for key in file if key.startswith(_SUBSET)
                 },
-                features=file["features"].astype(np.float32),
+                features=_float32(file["features"]),
                 provenance=json.loads(str(file["provenance"])),
             )
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"feature file {path} is broken ({reason}); make it anew") from error
+    except UserError:
+        raise
+    except Exception as error:  # of a broken file: NumPy's own, zlib's, zipfile's and others
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{called(path)} is broken ({reason}); make it anew") from error
     _check_arrays(path, source)
     return source
+
+
+def _float32(features: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what becomes infinite is found where features are opened
+        return features.astype(np.float32)
 
 
 def _check_arrays(path: Path, source: Source) -> None:
     """Raise a UserError unless the arrays fit each other; some files are made by hand."""
     features, labels, classes = source.features, source.labels, source.num_classes
     assert features is not None
-    if features.ndim != 2:
-        raise UserError(f"feature file {path}: features {features.shape}, expected (n, d)")
-    if labels.ndim == 2:
-        fit = labels.shape[1] == classes and np.isin(labels, (0, 1)).all()
+    for what, names in (("image_names", source.image_names), ("class_names", source.class_names)):
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise UserError(f"{called(path)}: {what} are not texts, each one once")
+    if features.ndim != 2 or not features.size:
+        raise UserError(f"{called(path)}: features {features.shape}, expected (n, d)")
+    if labels.ndim > 1:
+        fit = labels.shape[1:] == (classes,) and bool(np.isin(labels, (0, 1)).all())
     else:
         fit = labels.dtype.kind in "iu" and bool(((labels >= -1) & (labels < classes)).all())
     if not fit:
         raise UserError(
-            f"feature file {path}: labels do not fit {classes} classes; expected whole numbers"
+            f"{called(path)}: labels do not fit {classes} classes; expected whole numbers"
             " from -1 below that, or (images, classes) of 0 and 1"
         )
     for name, indices in source.subsets.items():
         whole = indices.ndim == 1 and indices.dtype.kind in "iu"
         if not whole or not ((indices >= 0) & (indices < len(source))).all():
-            raise UserError(
-                f"feature file {path}: subset {name} is not of indices below {len(source)}"
-            )
+            raise UserError(f"{called(path)}: subset {name} is not of indices below {len(source)}")
     if not {"all", "train"} & source.subsets.keys():
-        raise UserError(f"feature file {path} has no subset 'all' or 'train'; add subset_all")
+        raise UserError(f"{called(path)} has no subset 'all' or 'train'; add subset_all")

@@ -16,7 +16,7 @@ from torch import Tensor
 from data.augment import Augmentation, evaluation_batch, train_batch
 from data.content import cache_folders, file_stats, hash_bytes, writable_folder
 from data.decoding import decode_files
-from data.feature_rows import FeatureRows
+from data.feature_rows import FeatureRows, check_finite
 from data.file_images import DECODERS, Decoder, FileImages
 from data.image_file import DECODING, image_size
 from data.source import Source
@@ -116,13 +116,15 @@ def open_images(
         'auto', the GPU where batches are made on one. Cached images do not need it.
 
     Raises:
-        UserError: cache_size or decode is none of these, or an image cannot be read.
+        UserError: cache_size or decode is none of these, an image cannot be read, or features
+            are not finite.
     """
     if decode not in DECODERS:
         raise UserError(f"decode is {decode!r}; expected one of {', '.join(DECODERS)}")
     if cache_size not in ("auto", None) and (not isinstance(cache_size, int) or cache_size < 1):
         raise UserError(f"cache_size is {cache_size!r}; expected pixels, 'auto' or None")
     if source.features is not None:
+        check_finite(source)
         return FeatureRows(source.features)
     if source.arrays is not None:
         return ArrayImages(source.arrays)

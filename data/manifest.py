@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from data.faults import shown
 from data.source import Source
 from data.split import Split, database_images, given_query
 from utils.errors import UserError
@@ -62,7 +63,7 @@ def read_split(path: str | Path, source: Source) -> Split:
             its digest does not fit what is rebuilt (other images or labels, or edited by hand).
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_bytes())  # UTF-8, -16 or -32, by its first bytes
         sizes = {row["name"]: int(row["size"]) for row in value["classes"]}
         recorded = value["digest"]
         train = _indices(source, value["train"], path)
@@ -83,16 +84,19 @@ def read_split(path: str | Path, source: Source) -> Split:
             seed=value["seed"],
             headline_k=value.get("headline_k"),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds: whatever the JSON holds instead
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"split file {path} is not a manifest ({type(error).__name__}: {error});"
+            f"split file {shown(path)} is not a manifest ({reason});"
             " write one with python -m data.long_tail --out"
         ) from error
     rebuilt = manifest(source, split)
     if rebuilt != value:
         raise UserError(
-            f"split file {path} (digest {str(recorded)[:12]}) does not fit dataset {source.name}"
-            f" (digest {rebuilt['digest'][:12]}): its images, labels or the file were changed;"
+            f"split file {shown(path)} (digest {str(recorded)[:12]}) does not fit dataset"
+            f" {source.name} (digest {rebuilt['digest'][:12]}): its images, labels or the file were changed;"
             " use the dataset it was made from or make a new split"
         )
     return split
@@ -107,7 +111,7 @@ def _indices(source: Source, names: list[str], path: str | Path) -> np.ndarray:
     unknown = [name for name in names if name not in index_of]
     if unknown:
         raise UserError(
-            f"split file {path} names {len(unknown)} images that {source.name} lacks, first"
+            f"split file {shown(path)} names {len(unknown)} images that {source.name} lacks, first"
             f" {unknown[0]!r}; use the dataset it was made from or make a new split"
         )
     return np.array(sorted(index_of[name] for name in names), dtype=np.int64)

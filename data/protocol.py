@@ -75,8 +75,8 @@ def load_protocol(name: str) -> Protocol:
             else f"data.protocol is {name!r}; expected one of {known}, or a .yaml file"
         )
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        value = yaml.safe_load(path.read_bytes())  # UTF-8 or -16, by its first bytes
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"protocol {path} cannot be read ({' '.join(str(error).split())})"
         ) from error

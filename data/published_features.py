@@ -9,6 +9,7 @@ import numpy as np
 import scipy.io
 import torch
 
+from data.faults import shown
 from data.source import Source
 from utils.errors import UserError
 
@@ -32,7 +33,7 @@ def read_matlab(path: Path) -> Source:
     try:
         found = scipy.io.loadmat(path, variable_names=names)
     except NotImplementedError as error:
-        raise UserError(f"feature file {path} is of MATLAB 7.3; save it with -v7") from error
+        raise UserError(f"{called(path)} is of MATLAB 7.3; save it with -v7") from error
     except Exception as error:  # of a broken file: SciPy's own, zlib's and others
         raise _broken(path, error) from error
     return _joined(path, found, _MATLAB)
@@ -51,13 +52,13 @@ def read_tensors(path: Path) -> Source:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"feature file {path} holds more than tensors and could run code, so it is not"
+            f"{called(path)} holds more than tensors and could run code, so it is not"
             " loaded; save a plain dict of tensors"
         ) from error
     except Exception as error:  # what the unpickler raises on a foreign file has no common type
         raise _broken(path, error) from error
     if not isinstance(found, dict):
-        raise UserError(f"feature file {path} holds a {type(found).__name__}, not a dict")
+        raise UserError(f"{called(path)} holds a {type(found).__name__}, not a dict")
     names = [name for pair in _TENSORS.values() for name in pair if name in found]
     return _joined(path, {name: _table(path, name, found[name]) for name in names}, _TENSORS)
 
@@ -68,7 +69,7 @@ def _table(path: Path, name: str, value: Any) -> np.ndarray:
         tensor = torch.as_tensor(value).detach()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"feature file {path}: {name} is no plain tensor; save it dense") from error
+        raise UserError(f"{called(path)}: {name} is no plain tensor; save it dense") from error
 
 
 PUBLISHED: dict[str, Callable[[Path], Source]] = {
@@ -84,18 +85,19 @@ def _joined(
     """One source of all subsets, their rows one after another, images named '<subset>/<row>'."""
     missing = [name for pair in subsets.values() for name in pair if name not in arrays]
     if missing:
-        raise UserError(f"feature file {path} lacks {', '.join(missing)}")
+        raise UserError(f"{called(path)} lacks {', '.join(missing)}")
     features, targets, ranges, names, start = [], [], {}, [], 0
     for subset, (data, truth) in subsets.items():
         rows, labels = _pair(path, arrays, data, truth)
-        features.append(rows.astype(np.float32, copy=False))
+        with np.errstate(over="ignore"):  # found as infinite where features are opened
+            features.append(rows.astype(np.float32, copy=False))
         targets.append(labels)
         ranges[subset] = np.arange(start, start + len(rows))
         names += [f"{subset}/{row:06d}" for row in range(len(rows))]
         start += len(rows)
     if len({each.shape[1] for each in features}) > 1 or len({t.shape[1:] for t in targets}) > 1:
         shapes = ", ".join(f"{d} {arrays[d].shape}" for pair in subsets.values() for d in pair)
-        raise UserError(f"feature file {path}: widths differ between subsets: {shapes}")
+        raise UserError(f"{called(path)}: widths differ between subsets: {shapes}")
     labels, class_names = _labels(path, np.concatenate(targets))
     return Source(
         name=path.stem,
@@ -116,10 +118,12 @@ def _pair(
     if labels.ndim == 2 and 1 in labels.shape:
         labels = labels.ravel()
     numeric = all(each.dtype.kind in "biuf" for each in (features, labels))
+    if numeric and not np.isfinite(labels).all():
+        raise UserError(f"{called(path)}: {truth} holds NaN or infinite labels")
     fits = features.ndim == 2 and labels.ndim in (1, 2) and len(features) == len(labels) > 0
     if not numeric or not fits:
         raise UserError(
-            f"feature file {path}: {data} {features.shape} and {truth} {arrays[truth].shape} do not"
+            f"{called(path)}: {data} {features.shape} and {truth} {arrays[truth].shape} do not"
             " fit; expected numbers (images, dimensions) and (images,) or (images, classes)"
         )
     return features, labels
@@ -131,12 +135,17 @@ def _labels(path: Path, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
         classes, indices = np.unique(targets, return_inverse=True)
         return indices.astype(np.int64), [f"{each:g}" for each in classes]
     if not np.isin(targets, (0, 1)).all():
-        raise UserError(f"feature file {path}: targets (images, classes) must be 0 and 1")
+        raise UserError(f"{called(path)}: targets (images, classes) must be 0 and 1")
     class_names = [str(c) for c in range(targets.shape[1])]
     if (targets.sum(1) == 1).all():
         return targets.argmax(1).astype(np.int64), class_names
     return targets.astype(np.uint8), class_names
 
 
+def called(path: Path) -> str:
+    """Return the words for a feature file in messages."""
+    return f"feature file {shown(path)}"
+
+
 def _broken(path: Path, error: Any) -> UserError:
-    return UserError(f"feature file {path} cannot be read ({' '.join(str(error).split())})")
+    return UserError(f"{called(path)} cannot be read ({' '.join(str(error).split())})")
