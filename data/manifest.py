@@ -96,8 +96,8 @@ def read_split(path: str | Path, source: Source) -> Split:
     if rebuilt != value:
         raise UserError(
             f"split file {shown(path)} (digest {str(recorded)[:12]}) does not fit dataset"
-            f" {source.name} (digest {rebuilt['digest'][:12]}): its images, labels or the file were changed;"
-            " use the dataset it was made from or make a new split"
+            f" {source.name} (digest {rebuilt['digest'][:12]}): its images, labels or the file"
+            " were changed; use the dataset it was made from or make a new split"
         )
     return split
 
