@@ -1,0 +1,199 @@
+"""Experiments for the recipe of long-tailed CIFAR-100: `python -m benchmarks.long_tail_study`.
+
+Each trains a change of config/Cifar100_LT/stage_1.py and is scored on validation queries, 50
+images a class that nobody trains on; the data set's own queries are never asked. `a+b` makes two
+changes at once. With `--then`, other runs go on from its weights: stage 2 as it is, with a change,
+or the direct head for as long. Processes take the next experiment as they become free, and build
+on what the GPU's kernels were compiled for once.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rows import append_row
+from benchmarks.study_run import Continuation, Experiment, run_experiment
+from utils.errors import UserError
+from utils.parser import OneLineParser
+
+STAGE_1 = "config/Cifar100_LT/stage_1.py"
+STAGE_2 = "config/Cifar100_LT/stage_2_meta_embedding.py"
+AUGMENTATION = "training_opt.augmentation"
+CHANGES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "trivial_augment": (f"{AUGMENTATION}.trivial_augment=true",),
+    "trained_statistics": ("networks.feat_model.fix_statistics=false",),
+    "color_jitter": (f"{AUGMENTATION}.color_jitter=[0.3,0.3,0.3,0]",),
+    "crops_from_.2": (f"{AUGMENTATION}.crop_scale=[0.2,1.0]",),
+    "crops_from_.6": (f"{AUGMENTATION}.crop_scale=[0.6,1.0]",),
+    "uniform_sampler": ("training_opt.sampler=uniform",),
+    "logit_adjustment": (
+        "training_opt.sampler=uniform",
+        "criterions.classification.def_file=./loss/logit_adjustment.py",
+    ),
+    "class_balanced": (
+        "training_opt.sampler=uniform",
+        "criterions.classification.def_file=./loss/class_balanced.py",
+    ),
+    "batch_32": ("training_opt.batch_size=32",),
+    "batch_128": ("training_opt.batch_size=128",),
+    "epochs_60": ("training_opt.num_epochs=60",),
+    "epochs_200": ("training_opt.num_epochs=200",),
+    "pixels_160": ("training_opt.image_size=160",),
+    "pixels_256": ("training_opt.image_size=256",),
+    "features_512": ("training_opt.feature_dim=512",),
+    "backbone_lr_5e-5": ("networks.feat_model.optim_params.lr=5e-5",),
+    "backbone_lr_2e-4": ("networks.feat_model.optim_params.lr=2e-4",),
+    "heads_lr_2e-3": ("training_opt.optimizer.params.lr=2e-3",),
+    "weight_decay_.05": ("training_opt.optimizer.params.weight_decay=0.05",),
+    "weight_decay_.5": ("training_opt.optimizer.params.weight_decay=0.5",),
+}
+AS_LONG = (  # the schedule of stage 2, whatever stage 1's was changed to
+    "training_opt.num_epochs=40",
+    "training_opt.optimizer.params.lr=5e-4",
+    "networks.feat_model.optim_params.lr=5e-5",
+)
+THEN: dict[str, Continuation] = {
+    "direct": Continuation(STAGE_1, AS_LONG),
+    "memory": Continuation(STAGE_2, AS_LONG),
+    "memory_k0": Continuation(STAGE_2, (*AS_LONG, "memory.dpp_samples=0")),
+}
+Experiments = list[Experiment]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 1 when an experiment failed, 2 for a user's mistake."""
+    try:
+        options = _options(arguments)
+        experiments = plan(options)
+        if options.dry_run:
+            for each in experiments:
+                print(
+                    each.name,
+                    *each.options,
+                    *each.overrides,
+                    *(f"-> {name}" for name in each.after),
+                )
+            return 0
+        return execute(options, experiments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = OneLineParser(prog="python -m benchmarks.long_tail_study", description=__doc__)
+    add = parser.add_argument
+    add("--changes", nargs="+", default=list(CHANGES), metavar="NAME", help=", ".join(CHANGES))
+    add("--then", nargs="+", default=[], choices=THEN, metavar="NAME", help=", ".join(THEN))
+    add("--imbalance", nargs="+", type=float, default=[100], metavar="IF")
+    add("--bits", nargs="+", type=int, default=[64], metavar="Q", help="code lengths")
+    add("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    add("--opts", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="of all runs")
+    add("--record", type=Path, help="CSV file that gets the rows")
+    add("--gpus", type=int, default=1, help="how many to use; 0 for the CPU")
+    add("--processes_per_gpu", type=int, default=1)
+    add("--time_limit", type=float, metavar="SECONDS", help="start nothing that would end later")
+    add("--dry_run", action="store_true", help="print what would be run")
+    return parser.parse_args(arguments)
+
+
+def plan(options: argparse.Namespace) -> Experiments:
+    """The experiments asked for, a seed after the other.
+
+    Raises:
+        UserError: for a change that is not known.
+    """
+    cells = itertools.product(options.seeds, options.imbalance, options.bits, options.changes)
+    after = {name: THEN[name] for name in options.then}
+    return [
+        Experiment(
+            change,
+            STAGE_1,
+            (
+                "data.validation_per_class=50",
+                f"training_opt.seed={seed}",
+                f"training_opt.imbalance_factor={factor:g}",
+                f"training_opt.code_length={bits}",
+                *_changed(change),
+            ),
+            after,
+            tuple(options.opts),
+        )
+        for seed, factor, bits, change in cells
+    ]
+
+
+def _changed(change: str) -> list[str]:
+    names = change.split("+")
+    for name in names:
+        if name not in CHANGES:
+            raise UserError(f"--changes {name}: unknown; the changes are {', '.join(CHANGES)}")
+    return [option for name in names for option in CHANGES[name]]
+
+
+def execute(options: argparse.Namespace, experiments: Experiments) -> int:
+    """Run the experiments and print a line a figure; returns the exit status."""
+    context = get_context("spawn")
+    free: SimpleQueue[str] = context.SimpleQueue()
+    devices = [str(number) for number in range(options.gpus)] or [""]
+    workers = len(devices) * options.processes_per_gpu
+    for number in range(workers):
+        free.put(devices[number % len(devices)])
+    deadline = time.time() + options.time_limit if options.time_limit else float("inf")
+    failures = 0
+    with ProcessPoolExecutor(workers, context, initializer=_take, initargs=(free,)) as pool:
+        tasks = {pool.submit(_work, each, deadline): each for each in experiments}
+        for task in as_completed(tasks):
+            try:
+                rows = task.result()
+            except Exception as error:  # one experiment's, the others go on
+                failures += 1
+                print(f"{tasks[task].name}: failed, {type(error).__name__}: {error}", flush=True)
+                continue
+            for row in rows:
+                print(_line(row), flush=True)
+                if options.record:
+                    append_row(options.record, row)
+            if not rows:
+                print(f"{tasks[task].name}: left out, the time is up", flush=True)
+    return 1 if failures else 0
+
+
+_longest = 0.0  # seconds of an experiment of this process
+
+
+def _take(free: "SimpleQueue[str]") -> None:
+    """Give a new process of the pool its GPU, before torch looks for one."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
+
+
+def _work(experiment: Experiment, deadline: float) -> Sequence[dict[str, Any]]:
+    global _longest
+    started = time.time()
+    if started + _longest > deadline:
+        return []
+    rows = list(run_experiment(experiment))
+    _longest = max(_longest, time.time() - started)
+    return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    cell = f"IF {row['imbalance_factor']}, {row['code_length']} bits, seed {row['seed']}"
+    groups = " ".join(row[f"map_{group}"] for group in ("many", "medium", "few"))
+    return (
+        f"{row['change']}, {cell}: MAP {row['map']} ({groups}), mirrored {row['map_flip']}, "
+        f"accuracy {row['accuracy']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Experiments change what they say, ask validation queries only, and go on from their weights."""
+
+import numpy as np
+import pytest
+
+from benchmarks import long_tail_study, study_run
+from benchmarks.study_run import Continuation, Experiment, run_experiment
+from engine.config import load_config
+from engine.train import build_training
+from retrieval.metrics import evaluate
+
+DIGITS = "config/Digits_LT/stage_1.py"
+SMALL = (
+    "training_opt.num_epochs=2",
+    "training_opt.feature_dim=16",
+    "networks.feat_model.params.width=4",
+    "training_opt.device=cpu",
+)
+
+
+def planned(*arguments):
+    return long_tail_study.plan(long_tail_study._options(list(arguments)))
+
+
+@pytest.mark.parametrize("change", long_tail_study.CHANGES)
+def test_every_change_is_a_valid_config_of_its_own(change):
+    options = planned("--changes", change)[0].options
+    config = load_config(long_tail_study.STAGE_1, list(options))
+    plain = load_config(long_tail_study.STAGE_1, list(planned("--changes", "none")[0].options))
+    assert (config.to_dict() == plain.to_dict()) == (change == "none")
+    assert config.data.validation_per_class == 50
+
+
+def test_changes_add_up_and_unknown_ones_are_one_line(capsys):
+    both = planned("--changes", "trivial_augment+batch_128")[0].options
+    config = load_config(long_tail_study.STAGE_1, list(both))
+    assert config.training_opt.batch_size == 128
+    assert config.training_opt.augmentation["trivial_augment"] is True
+    assert long_tail_study.main(["--changes", "no_such"]) == 2
+    assert "unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("then", long_tail_study.THEN)
+def test_what_goes_on_has_stage_2s_schedule_whatever_was_changed_before(then):
+    (one,) = planned("--changes", "epochs_200+backbone_lr_2e-4", "--then", then)
+    after = one.after[then]
+    changed = load_config(after.config, [*one.options, *after.options])
+    shipped = load_config(long_tail_study.STAGE_2)
+    assert changed.training_opt.num_epochs == shipped.training_opt.num_epochs
+    assert changed.training_opt.optimizer == shipped.training_opt.optimizer
+    rates = [config.networks["feat_model"].optim_params for config in (changed, shipped)]
+    assert rates[0] == rates[1]
+
+
+def test_cells_are_seeds_factors_and_lengths():
+    found = planned("--changes", "none", "--seeds", "0", "1", "--bits", "32", "64")
+    assert len(found) == 4
+    assert {each.options[1] for each in found} == {"training_opt.seed=0", "training_opt.seed=1"}
+
+
+def test_an_experiment_scores_validation_queries_and_goes_on_from_its_weights(monkeypatch):
+    started = []
+
+    def build(run):
+        started.append((run, {k: v.clone() for k, v in run.model.state_dict().items()}))
+        return build_training(run)
+
+    monkeypatch.setattr(study_run, "build_training", build)
+    again = Continuation(DIGITS, ("training_opt.num_epochs=1",))
+    rows = list(run_experiment(Experiment("small", DIGITS, SMALL, {"longer": again})))
+    assert [row["change"] for row in rows] == ["small", "small; then longer"]
+    first, second = started
+    trained = first[0].model.state_dict()
+    assert all(np.array_equal(value, trained[key]) for key, value in second[1].items())
+    split, labels = second[0].dataset.split, second[0].dataset.source.labels
+    database = np.setdiff1d(split.database, split.validation)
+    queries, searched = (
+        study_run.encode(second[0], indices).codes for indices in (split.validation, database)
+    )
+    expected = evaluate(
+        queries, searched, labels[split.validation], labels[database], code_length=32, top_k=()
+    )
+    assert rows[1]["map"] == f"{expected.map:.4f}"
+    assert rows[1]["validation_queries"] == len(split.validation)
+    assert not np.isin(split.query, split.validation).any()
