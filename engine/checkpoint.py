@@ -17,8 +17,11 @@ from utils.errors import UserError
 
 BEST = "final_model_checkpoint.pth"
 LAST = "last_checkpoint.pth"
-# What a resumed run may change: places, and how fast it goes.
-EXEMPT = ("data_root", "log_dir", "device", "num_workers", "weights", "accelerate", "decode")
+# What a resumed run may change: places, how fast it goes, and what stopped it.
+EXEMPT = (
+    *("data_root", "log_dir", "device", "num_workers", "weights", "accelerate", "decode"),
+    *("on_bad_loss", "evaluation_batch_size"),
+)
 # What a checkpoint of this project holds beside its networks, where it holds it.
 _TYPES: dict[str, type[Any] | tuple[type[Any], ...]] = {
     **dict.fromkeys(("config", "losses", "optimizer", "scheduler", "seconds"), dict),
