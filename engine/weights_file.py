@@ -56,11 +56,13 @@ def _kind(path: Path) -> str:
         raise UserError(f"checkpoint {path} does not exist; train it first, or correct its path")
     with path.open("rb") as file:
         head = file.read(len(_LFS))
+    if head[8:10] == b'{"':  # after the header's length, whose first byte may be any
+        return "safetensors"
     if head.startswith(_ZIP):
         return "archive"
     if head.startswith(_PICKLE):
         return "pickles"
-    if head[8:10] == b'{"' or path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
         return "safetensors"
     if head == _LFS:
         _refuse(path, "is a pointer of Git LFS in place of the file; run git lfs pull")
@@ -89,9 +91,13 @@ def _check_archive(path: Path) -> None:
 
 def _load_pickled(path: Path) -> Any:
     """Read what torch.save wrote; the options that training scripts add are plain values too."""
-    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+    with (
+        path.open("rb") as file,  # by its name torch.load would take .safetensors at its word
+        warnings.catch_warnings(),
+        torch.serialization.safe_globals([argparse.Namespace]),
+    ):
         warnings.simplefilter("ignore", UserWarning)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_pickles(path: Path) -> None:
