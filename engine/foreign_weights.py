@@ -158,8 +158,8 @@ def recognise(values: Any, where: str) -> ForeignWeights:
         UserError: if there is none, or it names one part twice with different numbers.
     """
     named = _state_dict(values, where)
-    files = dict(zip(_without_wrappers(list(named)), named, strict=True))
-    tensors = {name: named[file] for name, file in files.items()}
+    tensors = {key: tensor for key, (_, tensor) in named.items()}
+    files = {key: name for key, (name, _) in named.items()}
     layout = next(each for each in LAYOUTS if all(name in tensors for name in each.required))
     parts: dict[str, str] = {}
     for name, tensor in tensors.items():
@@ -223,40 +223,42 @@ def renaming_rules(sources: dict[str, str]) -> list[str]:
     return list(rules)
 
 
-def _state_dict(values: Any, where: str) -> dict[str, Tensor]:
-    """The state dict somewhere in `values`; several networks' under `network.name`."""
+def _state_dict(values: Any, where: str) -> dict[str, tuple[str, Tensor]]:
+    """The tensors of the state dict in `values`, several networks' under `network.name`.
+
+    Returns:
+        name without wrappers → the file's name, and the tensor.
+    """
     if not isinstance(values, dict):
         raise UserError(f"{where} holds a {type(values).__name__}, expected a dict of tensors")
     networks = values.get("state_dict_best", values.get("networks"))
     if isinstance(networks, dict):
-        found: dict[str, Any] = {}
-        for network, state in networks.items():
-            states = state if isinstance(state, dict) else {}
-            names = _without_wrappers(list(states), ("module.", "_orig_mod."))
-            found |= {
-                f"{network}.{n}": each for n, each in zip(names, states.values(), strict=True)
-            }
+        states = {f"{name}.": each for name, each in networks.items() if isinstance(each, dict)}
     else:
         held = (values.get(key) for key in CONTAINERS)
-        found = dict(next((each for each in held if isinstance(each, dict) and each), values))
-    found |= {key: values[key] for key in BESIDE if isinstance(values.get(key), Tensor)}
-    if not any(isinstance(each, Tensor) for each in found.values()):
-        held_keys = ", ".join(str(key) for key in list(values)[:8]) or "none"
-        raise UserError(f"{where} holds no state dict (its keys: {held_keys})")
-    for name, each in found.items():
-        if not isinstance(each, Tensor) or not isinstance(name, str):
-            kind = type(each).__name__
-            raise UserError(f"{where} holds a {kind} as {name}, expected tensors by name")
-    return found
+        states = {"": next((each for each in held if isinstance(each, dict) and each), values)}
+    found: dict[str, tuple[str, Tensor]] = {}
+    for prefix, state in states.items():
+        if not any(isinstance(each, Tensor) for each in state.values()):
+            continue
+        for name, each in state.items():
+            if not isinstance(each, Tensor) or not isinstance(name, str):
+                kind = type(each).__name__
+                raise UserError(f"{where} holds a {kind} as {name}, expected tensors by name")
+        for key, name in zip(_without_wrappers(list(state)), state, strict=True):
+            found[prefix + key] = (prefix + name, state[name])
+    if not found:
+        keys = ", ".join(str(key) for key in list(values)[:8]) or "none"
+        raise UserError(f"{where} holds no state dict (its keys: {keys})")
+    beside = {key: values[key] for key in BESIDE if isinstance(values.get(key), Tensor)}
+    return found | {key: (key, each) for key, each in beside.items()}
 
 
-def _without_wrappers(names: list[str], wrappers: tuple[str, ...] = WRAPPERS) -> list[str]:
+def _without_wrappers(names: list[str]) -> list[str]:
     """The names without the beginnings that all of them share because a wrapper put them there."""
-    inside = [name for name in names if name not in BESIDE]
-    for wrapper in wrappers:
-        if inside and all(str(name).startswith(wrapper) for name in inside):
-            taken = [name if name in BESIDE else name.removeprefix(wrapper) for name in names]
-            return _without_wrappers(taken, wrappers)
+    for wrapper in WRAPPERS:
+        if all(name.startswith(wrapper) for name in names):
+            return _without_wrappers([name.removeprefix(wrapper) for name in names])
     return names
 
 
