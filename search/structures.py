@@ -1,0 +1,104 @@
+"""FAISS's binary structures over a segment: inverted lists, HNSW graphs, multi-index hashing.
+
+A structure is derived from a segment's codes, kept beside them in one file, and may be thrown
+away: a segment without one is scanned.
+
+References: FAISS (Douze et al., "The Faiss library", 2024); HNSW (Malkov and Yashunin, TPAMI
+2018); multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012).
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+
+from search.scan import Found, Words, as_packed, nearest_of
+from search.store import Packed
+from utils.atomic_file import atomic_path
+
+LEAST_ITEMS = 10_000  # a smaller segment is scanned in no time
+TRAINING = 64  # items an inverted list to find its centre by
+NEIGHBOURS = 16  # of a node of HNSW's graph; twice as many in its lowest layer
+CONSTRUCTION = 40  # candidates while HNSW's graph is built
+EFFORT = {"ivf": 16, "hnsw": 64, "mih": 1}  # lists probed, candidates kept, bits flipped
+
+
+def file_name(kind: str) -> str:
+    """The file of a kind of structure, in a segment's folder."""
+    return f"{kind}.faiss"
+
+
+def build(kind: str, columns: Words, code_length: int, path: Path) -> None:
+    """Build the structure of all codes of a segment, and write it."""
+    structure = make_structure(kind, columns.shape[1], 8 * -(-code_length // 8))
+    packed = as_packed(columns, -(-code_length // 8))
+    train(structure, packed)
+    structure.add(packed)
+    with atomic_path(path) as temporary:
+        faiss.write_index_binary(structure, str(temporary))
+
+
+def make_structure(kind: str, items: int, bits: int) -> Any:
+    """An empty structure for so many items; their number settles lists and tables."""
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    if kind == "ivf":
+        lists = int(np.clip(4 * np.sqrt(items), 1, items / TRAINING + 1))
+        structure = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
+        structure.cp.niter = 10
+        return structure
+    if kind == "hnsw":
+        structure = faiss.IndexBinaryHNSW(bits, NEIGHBOURS)
+        structure.hnsw.efConstruction = CONSTRUCTION
+        return structure
+    # Norouzi et al.: substrings of log2(items) bits leave about one item a bucket.
+    substring = int(np.clip(np.log2(max(2, items)), 4, min(24, bits)))
+    return faiss.IndexBinaryMultiHash(bits, bits // substring, substring)
+
+
+def train(structure: Any, packed: Packed) -> None:
+    """Find the centres of inverted lists from a sample; the others need none."""
+    if structure.is_trained:
+        return
+    wanted = min(len(packed), TRAINING * structure.nlist)
+    chosen = np.random.default_rng(0).choice(len(packed), wanted, replace=False)
+    structure.train(packed[np.sort(chosen)])
+
+
+class Structure:
+    """A segment's structure, read when it is first searched."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        self.kind, self.path = kind, path
+        self.lock = threading.Lock()  # the effort is set on the structure itself
+        self.opened: Any = None
+
+    def open(self) -> bool:
+        """Read it unless that is done; False when the file is no longer there."""
+        with self.lock:
+            if self.opened is None and self.path.is_file():
+                self.opened = faiss.read_index_binary(str(self.path))
+            return self.opened is not None
+
+    def search(self, query: Packed, k: int, effort: int | None) -> Found:
+        """The k nearest that an opened structure finds, ordered by (distance, position).
+
+        Among those at the last distance FAISS chooses.
+        """
+        with self.lock:
+            faiss.omp_set_num_threads(torch.get_num_threads())
+            set_effort(self.opened, self.kind, effort or EFFORT[self.kind])
+            distances, positions = self.opened.search(query, k)
+        return nearest_of([(positions, distances)], k)
+
+
+def set_effort(structure: Any, kind: str, effort: int) -> None:
+    """How far a search looks."""
+    if kind == "ivf":
+        structure.nprobe = effort
+    elif kind == "hnsw":
+        structure.hnsw.efSearch = effort
+    else:
+        structure.nflip = effort
