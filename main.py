@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.parser import OneLineParser
+from utils.stop_signals import SIGNALS, Stopped
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
@@ -33,8 +34,10 @@ examples:
 A run takes all GPUs of the machine, one process each; CUDA_VISIBLE_DEVICES or
 training_opt.device=cpu say otherwise.
 Data is looked for under training_opt.data_root, else $LTH_DATA_ROOT, else ./data.
-Exit status: 0 done; 2 a mistake in command, config or data (one line says which);
-130 interrupted; 1 otherwise.
+A run saves its state every half a minute. Ctrl-C or SIGTERM let it finish the step and save; once
+more stops it at once. --resume goes on; of several configs it skips those that are finished.
+Exit status: 0 done; 2 a mistake in command, config or data, or no disk or memory (one line says
+which); 130 interrupted, 143 terminated, --resume goes on; 1 otherwise.
 """
 
 
@@ -111,12 +114,15 @@ def run(arguments: argparse.Namespace) -> int:
     folders = {Path(config.training_opt.log_dir).resolve() for config in configs}
     if len(folders) < len(configs):
         raise UserError(f"several configs have one log_dir ({min(folders)}); run them apart")
+    if arguments.resume and len(configs) > 1:
+        configs = unfinished(configs)
     if _needs_one_process(arguments):
         found = [inspect(arguments, config) for config in configs]
         return 0 if all(found) else 2
     counts = {launch.processes_to_start(config) for config in configs}
     # Together where they can be: processes start, and kernels are chosen, once.
-    groups = [arguments.config] if len(counts) == 1 else [[path] for path in arguments.config]
+    paths = [config.path for config in configs]
+    groups = [paths] if len(counts) == 1 else [[path] for path in paths]
     for group, config in zip(groups, configs, strict=False):
         count = launch.processes_to_start(config)
         if count > 1:
@@ -126,18 +132,33 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def unfinished(configs: list["RunConfig"]) -> list["RunConfig"]:
+    """Those of several configs whose runs are not finished; says which are."""
+    from engine.experiment import is_finished
+
+    found = []
+    for config in configs:
+        if is_finished(config):
+            print(f"{config.path} is finished: {config.training_opt.log_dir}", file=sys.stderr)
+        else:
+            found.append(config)
+    return found
+
+
 def inspect(arguments: argparse.Namespace, config: "RunConfig") -> bool:
     """Check the data, run a smoke test or a profile; returns whether all is well."""
     from engine import experiment
+    from engine.failures import told_in_a_line
     from utils.log import start_logging
 
     start_logging()
-    if arguments.check_data:
-        return experiment.check_data(config)
-    if arguments.smoke:
-        experiment.smoke(config)
-    else:
-        experiment.profile(config)
+    with told_in_a_line(config):
+        if arguments.check_data:
+            return experiment.check_data(config)
+        if arguments.smoke:
+            experiment.smoke(config)
+        else:
+            experiment.profile(config)
     return True
 
 
@@ -145,6 +166,7 @@ def train_or_test(arguments: argparse.Namespace, paths: list[str]) -> None:
     """What each process of a run does with config files, one after another."""
     from engine import experiment
     from engine.config import load_config
+    from engine.failures import told_in_a_line
     from engine.model import choose_device
     from utils.distributed import joined, started_world_size
     from utils.log import start_logging
@@ -155,15 +177,18 @@ def train_or_test(arguments: argparse.Namespace, paths: list[str]) -> None:
     with joined(choose_device(configs[0].training_opt)):
         start_logging()
         for config in configs:
-            if arguments.test or arguments.test_open:
-                experiment.test_only(
-                    config,
-                    checkpoint=arguments.checkpoint,
-                    open_set=arguments.test_open,
-                    record=arguments.record,
-                )
-            else:
-                experiment.train_and_test(config, resume=arguments.resume, record=arguments.record)
+            with told_in_a_line(config):
+                if arguments.test or arguments.test_open:
+                    experiment.test_only(
+                        config,
+                        checkpoint=arguments.checkpoint,
+                        open_set=arguments.test_open,
+                        record=arguments.record,
+                    )
+                    continue
+                several = len(arguments.config) > 1  # of which the later ones may not have begun
+                resume = arguments.resume and (not several or experiment.can_resume(config))
+                experiment.train_and_test(config, resume=resume, record=arguments.record)
 
 
 def _needs_one_process(arguments: argparse.Namespace) -> bool:
@@ -176,8 +201,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             "--checkpoint is what --test loads; to train from weights, "
             "set networks.NAME.weights with --opts"
         )
-    if (arguments.checkpoint or arguments.resume) and len(arguments.config) > 1:
-        raise UserError("--checkpoint and --resume are of one config; give them one at a time")
+    if arguments.checkpoint and len(arguments.config) > 1:
+        raise UserError("--checkpoint is of one config; test them one at a time")
     if arguments.record and _needs_one_process(arguments):
         raise UserError("--record needs final figures; --check_data, --smoke, --profile have none")
     if _needs_one_process(arguments) and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -188,13 +213,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on stderr and status 2."""
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     try:
-        return run(parse_arguments(arguments))
+        with SIGNALS.handled():
+            return run(parse_arguments(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        status = 130
+    except Stopped as stop:
+        print(f"stopped by {stop}; --resume goes on from the last checkpoint", file=sys.stderr)
+        status = stop.status
     except Exception:
         if not several:
             raise

@@ -24,20 +24,22 @@ from engine.config import RunConfig
 from engine.model import collect_outputs
 from engine.options import AlternateOptions
 from engine.run import Run
+from engine.save_points import SavePoints
 from engine.train import (
-    Training,
     build_training,
+    heed,
     log_epoch,
     progress_bar,
-    restore,
     take_best,
     train_epoch,
     validate_and_save,
 )
+from engine.training_state import Training, restore
 from loss.adsh import ADSHLoss
 from retrieval.codes import pack, unpack
 from utils import distributed
 from utils.errors import UserError
+from utils.stop_signals import SIGNALS
 
 _SAMPLE = 5  # random stream [seed, _SAMPLE, turn]; those of a split are 0 to 4
 
@@ -189,6 +191,7 @@ def train_alternately(alternation: Alternation, resume: bool = False) -> None:
 
     Raises:
         UserError: if there is nothing to resume, or it was another run's.
+        Stopped: after a signal, when the state has been saved.
     """
     run, view, training = alternation.run, alternation.view, alternation.training
     options = alternation.options
@@ -197,15 +200,18 @@ def train_alternately(alternation: Alternation, resume: bool = False) -> None:
         alternation.learned = _stored_codes(run, checkpoint, run.log_dir / LAST)
         alternation.groups = _groups(run, alternation.learned)
     training.encoders = encoders(run, alternation.learned)
+    training.keep = lambda: {"database_codes": _storable(run, alternation.learned)}
+    training.save_points = SavePoints()
     view.writer = run.writer
-    with progress_bar(options.iterations, training.epoch // options.epochs) as bar:
-        for turn in range(training.epoch // options.epochs, options.iterations):
+    first = training.epoch // options.epochs
+    with SIGNALS.deferred(), progress_bar(options.iterations, first) as bar:
+        for turn in range(first, options.iterations):
             losses = take_turn(alternation, turn)
             log_epoch(view, training, losses)
             done = turn + 1
             if done == options.iterations or done % run.config.training_opt.evaluate_interval == 0:
-                training.kept["database_codes"] = _storable(run, alternation.learned)
                 validate_and_save(view, training)
+            heed(view, training, training.save_points.now())
             bar.update()
             bar.set_postfix(loss=f"{sum(losses.values()):.3f}", map=f"{training.best_map:.4f}")
     run.images_per_second = view.images_per_second
@@ -217,16 +223,18 @@ def take_turn(alternation: Alternation, turn: int) -> dict[str, float]:
     """Draw images, train the network on them, then learn the codes; returns the last losses.
 
     Codes that are not yet there come from the untrained network first, or from their classes.
+    Goes on within the turn where `training` says so.
     """
     options, training = alternation.options, alternation.training
     with alternation.run.timed("train"):
         sample = alternation.draw(turn)
-        if turn == 0 and options.start == "classes":
+        begun = training.epoch + training.step > 0
+        if not begun and options.start == "classes":
             alternation.start_codes(sample)
-        elif turn == 0:
+        elif not begun:
             alternation.learn_codes(sample)
         alternation.state_losses(sample)
-        for _ in range(options.epochs):
+        while training.epoch < (turn + 1) * options.epochs:
             losses = train_epoch(alternation.view, training, training.epoch)
             training.epoch += 1
         alternation.learn_codes(sample)

@@ -34,9 +34,11 @@ from engine.profile import TRACE, profile_steps
 from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
 from engine.smoke import smoke_configs
-from engine.train import build_training, check_first_batch, describe_checkpoint, train
+from engine.train import build_training, check_first_batch, train
+from engine.training_state import describe_checkpoint
 from utils.distributed import is_main
 from utils.errors import UserError
+from utils.folder_lock import check_unlocked
 
 logger = logging.getLogger("long_tail_hashing")
 
@@ -47,9 +49,13 @@ def train_and_test(
     """Train a config, test the best checkpoint, and return metrics.json's values.
 
     Raises:
-        UserError: for a mistake in config, data or weights, before anything is written.
+        UserError: for a mistake in config, data or weights, before anything is written; later if
+            disk or memory run out, or training diverges.
+        Stopped: after a signal.
     """
     check_config_parts(config)
+    if is_main():
+        check_unlocked(Path(config.training_opt.log_dir))
     if config.engine == "alternate":
         check_one_process()
     if record:
@@ -156,12 +162,34 @@ def smoke(config: RunConfig) -> None:
     print(f"{config.path}: smoke run passed")
 
 
+def is_finished(config: RunConfig) -> bool:
+    """Whether a run's folder holds the figures of the whole of it; if of a part, it can be resumed.
+
+    Raises:
+        UserError: if it holds a run of other options, which can not.
+    """
+    folder = Path(config.training_opt.log_dir)
+    last, metrics = folder / LAST, folder / "metrics.json"
+    if config.engine == "shallow" or not last.is_file():
+        return config.engine == "shallow" and metrics.is_file()
+    checkpoint = load_checkpoint(last)
+    check_same_config(checkpoint, config, last)
+    if checkpoint["epoch"] < config.training_opt.num_epochs or not metrics.is_file():
+        return False
+    return metrics.stat().st_mtime >= last.stat().st_mtime
+
+
+def can_resume(config: RunConfig) -> bool:
+    """Whether a run's folder holds what `--resume` goes on from."""
+    return (Path(config.training_opt.log_dir) / LAST).is_file()
+
+
 def _check_resumable(config: RunConfig) -> None:
     """Raise a UserError unless the run's folder holds a checkpoint of the same options."""
     path = Path(config.training_opt.log_dir) / LAST
     if config.engine == "shallow":
         raise UserError("--resume: a shallow method has nothing to resume; run it anew")
-    if not path.is_file():
+    if not can_resume(config):
         raise UserError(f"--resume: {path.parent} holds no {LAST}; train it first")
     check_same_config(load_checkpoint(path), config, path)
 

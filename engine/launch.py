@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
@@ -16,9 +17,11 @@ from torch.multiprocessing import ProcessContext, ProcessExitedException
 from engine.config import RunConfig
 from utils.distributed import started_world_size
 from utils.errors import UserError
+from utils.stop_signals import NUMBERS, SIGNALS, Stopped
 
 LONGEST = 20_000  # characters of an error: more would not fit the pipe to the first process
 GRACE = 10.0  # seconds that processes have to end after another has failed
+STOPPING = 60.0  # seconds that they have to finish a step, validate and save after a signal
 Failure = tuple[bool, str]  # whether it is the user's mistake, and what to print
 
 
@@ -35,9 +38,11 @@ def processes_to_start(config: RunConfig) -> int:
 def run_processes(count: int, work: Callable[..., None], *arguments: Any) -> None:
     """Run `work(*arguments)` in `count` processes that can join each other, and wait for them.
 
-    The first one that fails ends the others.
+    The first one that fails ends the others. A signal is passed on to all; they have a minute to
+    finish their step and to save, unless there comes another signal.
 
     Raises:
+        Stopped: after a signal to this process or to one of them.
         UserError: the first one's, if that is what it raised.
         RuntimeError: for any other error, with the traceback, or if a process was killed.
     """
@@ -46,14 +51,16 @@ def run_processes(count: int, work: Callable[..., None], *arguments: Any) -> Non
     fixed = (work, arguments, count, _free_port(), failures)
     processes = multiprocessing.start_processes(_enter, fixed, count, join=False)
     assert processes is not None
-    before = signal.signal(signal.SIGTERM, _exit)  # which passes through `finally` below
     try:
-        while not processes.join(grace_period=GRACE):
-            pass
+        with SIGNALS.handled():
+            while not processes.join(grace_period=GRACE):
+                pass
     except ProcessExitedException:
         raise _first_failure(failures, processes) from None
+    except Stopped as stop:
+        _pass_on(stop.number, processes)
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
         _stop(processes)
 
 
@@ -77,7 +84,10 @@ def _enter(
         "MASTER_PORT": str(port),
     }
     try:
-        work(*arguments)
+        with SIGNALS.handled():
+            work(*arguments)
+    except Stopped as stop:
+        os._exit(stop.status)
     except UserError as error:
         failures.put((number, (True, str(error)[:LONGEST])))
     except Exception:
@@ -91,10 +101,14 @@ def _enter(
 
 def _first_failure(
     failures: "SimpleQueue[tuple[int, Failure]]", processes: ProcessContext
-) -> Exception:
+) -> BaseException:
     """What went wrong first; a process that was killed cannot say so, and others then fail too."""
     codes = [process.exitcode for process in processes.processes]
-    killed = [number for number, code in enumerate(codes) if code not in (0, 1, -signal.SIGTERM)]
+    stops = {Stopped(each).status: each for each in NUMBERS}
+    orderly = (0, 1, -signal.SIGTERM, *stops)
+    killed = [number for number, code in enumerate(codes) if code not in orderly]
+    if failures.empty() and not killed and not stops.keys().isdisjoint(codes):
+        return Stopped(next(each for status, each in stops.items() if status in codes))
     if failures.empty() and not killed:  # ended by someone's SIGTERM
         killed = [number for number, code in enumerate(codes) if code != 0]
     if killed:
@@ -114,16 +128,22 @@ def _signal_name(status: int | None) -> str:
         return "no error was told"
 
 
+def _pass_on(number: int, processes: ProcessContext) -> None:
+    """Send a signal to all processes, and give them time to heed it."""
+    for process in processes.processes:
+        if process.is_alive():
+            os.kill(process.pid, number)
+    deadline = time.monotonic() + STOPPING
+    for process in processes.processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+
+
 def _stop(processes: ProcessContext) -> None:
     for process in processes.processes:
         process.terminate()
     for process in processes.processes:
         process.join(GRACE)
         process.kill()
-
-
-def _exit(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _free_port() -> int:

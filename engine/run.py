@@ -18,11 +18,13 @@ from engine.build import build_networks
 from engine.checkpoint import load_initial_weights
 from engine.config import RunConfig, write_config
 from engine.dataset import Dataset, describe, open_dataset
+from engine.event_writer import event_writer
 from engine.model import Precision, choose_device, choose_precision, make_augmentation
-from utils.atomic_file import write_json
+from utils.atomic_file import remove_strays, write_json
 from utils.cores import use_available_cores
 from utils.distributed import is_main, main_first
 from utils.errors import UserError
+from utils.folder_lock import locked
 from utils.log import log_to_file
 from utils.seed import seed_everything
 
@@ -43,6 +45,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0
     checkpoint: dict[str, Any] = field(default_factory=dict)  # which one is tested
+    under_way: dict[str, float] = field(default_factory=dict)  # phase → when it began
 
     @property
     def log_dir(self) -> Path:
@@ -52,11 +55,20 @@ class Run:
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the wall-clock seconds of a block to `seconds[phase]`, the device's work included."""
-        started = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+        self.under_way[phase] = time.perf_counter()
+        try:
+            yield
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.seconds[phase] = self.seconds_so_far()[phase]
+        finally:
+            del self.under_way[phase]
+
+    def seconds_so_far(self) -> dict[str, float]:
+        """`seconds`, with those of the phases under way."""
+        now = time.perf_counter()
+        running = {name: now - began for name, began in self.under_way.items()}
+        return self.seconds | {name: self.seconds.get(name, 0.0) + s for name, s in running.items()}
 
 
 def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
@@ -101,29 +113,36 @@ def _without_weights(config: RunConfig) -> RunConfig:
 def run_folder(run: Run, fresh: bool = False) -> Iterator[None]:
     """Open the run's folder: log.txt and TensorBoard events; `fresh` drops an earlier run's.
 
-    Only rank 0 of several processes writes there.
+    Only rank 0 of several processes writes there, and no other run meanwhile.
+
+    Raises:
+        UserError: if the folder cannot be made or written, or another run holds it.
     """
     if not is_main():
         yield
         return
+    _make(run.log_dir)
+    with locked(run.log_dir):
+        remove_strays(run.log_dir)
+        if fresh:
+            for old in [*run.log_dir.glob("events.out.tfevents.*"), run.log_dir / "log.txt"]:
+                old.unlink(missing_ok=True)
+        with log_to_file(run.log_dir / "log.txt"), event_writer(run.log_dir) as run.writer:
+            logger.info("%s", describe(run.dataset))
+            try:
+                yield
+            finally:
+                run.writer = None
+
+
+def _make(folder: Path) -> None:
     try:
-        run.log_dir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"training_opt.log_dir {run.log_dir} cannot be made a folder ({error.strerror}); "
+            f"training_opt.log_dir {folder} cannot be made a folder ({error.strerror}); "
             "choose another"
         ) from error
-    if fresh:
-        for old in [*run.log_dir.glob("events.out.tfevents.*"), run.log_dir / "log.txt"]:
-            old.unlink(missing_ok=True)
-    with log_to_file(run.log_dir / "log.txt"):
-        logger.info("%s", describe(run.dataset))
-        run.writer = SummaryWriter(str(run.log_dir))
-        try:
-            yield
-        finally:
-            run.writer.close()
-            run.writer = None
 
 
 def write_identity(run: Run) -> None:

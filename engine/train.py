@@ -1,61 +1,45 @@
 """Plain mini-batch training, for both stages."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.profiler import record_function
 from tqdm import tqdm
 
 from data.samplers import class_aware_batches, uniform_batches
-from engine.accelerate import Backward, make_backward
-from engine.build import Criterion, build_criterions, build_optimizer, build_scheduler
-from engine.checkpoint import (
-    BEST,
-    LAST,
-    check_split,
-    load_checkpoint,
-    load_network,
-    load_networks,
-    network_states,
-    save_checkpoint,
-)
-from engine.coding import Encoder
+from engine.accelerate import make_backward
+from engine.bad_steps import BadSteps
+from engine.build import build_criterions, build_optimizer, build_scheduler
+from engine.checkpoint import BEST, load_checkpoint, load_networks
 from engine.evaluate import validate
+from engine.failures import explained
+from engine.loss_tally import LossTally
 from engine.memory import refresh_memory
 from engine.objective import Objective
 from engine.run import Run
+from engine.save_points import SavePoints, Verdict
+from engine.training_state import (
+    Training,
+    advice,
+    describe_checkpoint,
+    images_per_second,
+    restore,
+    save,
+)
 from utils import distributed
 from utils.environment import peak_gpu_memory
 from utils.errors import UserError
-from utils.seed import epoch_seed
+from utils.seed import epoch_seed, set_random_states
+from utils.stop_signals import SIGNALS, Stopped
 
 LEAST_IMAGES = 2  # of a process in a step: batch statistics need them
 logger = logging.getLogger("long_tail_hashing")
-
-
-@dataclass
-class Training:
-    """The state that training changes, beside the model's weights."""
-
-    criterions: dict[str, Criterion]
-    objective: Objective
-    backward: Backward
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    epoch: int = 0  # epochs finished
-    best_epoch: int = 0
-    best_map: float = -1.0
-    encoders: Mapping[int, Encoder] | None = None  # for validation; None: the networks'
-    kept: dict[str, Any] = field(default_factory=dict)  # what else checkpoints hold
 
 
 def train(run: Run, training: Training, resume: bool = False) -> None:
@@ -65,12 +49,15 @@ def train(run: Run, training: Training, resume: bool = False) -> None:
 
     Raises:
         UserError: if there is nothing to resume, or it was another run's.
+        Stopped: after a signal, when the state has been saved.
     """
     options = run.config.training_opt
     if resume:
         restore(run, training)
-    refresh_memory(run)
-    with progress_bar(options.num_epochs, training.epoch) as bar:
+    else:
+        refresh_memory(run)
+    training.save_points = SavePoints()
+    with SIGNALS.deferred(), progress_bar(options.num_epochs, training.epoch) as bar:
         for epoch in range(training.epoch, options.num_epochs):
             with run.timed("train"):
                 losses = train_epoch(run, training, epoch)
@@ -80,6 +67,7 @@ def train(run: Run, training: Training, resume: bool = False) -> None:
             last = training.epoch == options.num_epochs
             if last or training.epoch % options.evaluate_interval == 0:
                 validate_and_save(run, training)
+            heed(run, training, training.save_points.now())
             bar.update()
             bar.set_postfix(loss=f"{sum(losses.values()):.3f}", map=f"{training.best_map:.4f}")
     take_best(run, training)
@@ -116,48 +104,67 @@ def build_training(run: Run) -> Training:
     backward = make_backward(objective, run.config.training_opt.accelerate, run.device)
     steps = len(_index_batches(run, epoch=0))
     scheduler = build_scheduler(run.config.training_opt, optimizer, steps)
-    return Training(criterions, objective, backward, optimizer, scheduler)
+    bad_steps = BadSteps(objective) if run.config.training_opt.on_bad_loss == "skip" else None
+    return Training(criterions, objective, backward, optimizer, scheduler, bad_steps=bad_steps)
 
 
 def train_epoch(run: Run, training: Training, epoch: int) -> dict[str, float]:
     """One pass over the training images; returns the mean of each weighted loss by name.
 
+    Goes on within the epoch where `training` says so.
+
     Raises:
-        RuntimeError: if a loss is not finite; names it.
+        UserError: if a loss is not finite; names it and the step.
+        Stopped: after a signal, when the state has been saved.
     """
     torch.manual_seed(epoch_seed(run.config.training_opt.seed, epoch, distributed.rank()))
     train_mode(run)
     set_progress(training.objective, epoch, run.config.training_opt.num_epochs)
-    sums: dict[str, Tensor] = {}
-    steps = 0
-    for images, labels in train_batches(run, epoch):
-        losses = step(run, training, images, labels)
-        for name, loss in losses.items():
-            sums[name] = sums.get(name, 0) + loss.detach()
-        steps += 1
+    if not training.step:
+        training.tally = LossTally()
+    batches = train_batches(run, epoch, training.step)
+    if training.step and training.random_states:
+        set_random_states(training.random_states, run.device)
+    for images, labels in batches:
+        training.tally.add(step(run, training, images, labels))
+        training.step += 1
+        if training.save_points:
+            heed(run, training, training.save_points.after_step())
     distributed.average_statistics(training.objective)
-    steps *= distributed.world_size()
-    totals = {name: distributed.sum_over_processes(value) for name, value in sums.items()}
-    means = {name: float(total) / steps for name, total in totals.items()}
-    for name, mean in means.items():
-        if not np.isfinite(mean):
-            raise RuntimeError(f"loss {name} is {mean} in epoch {epoch + 1}; lower the rates")
-    return means
+    check_losses(training)
+    training.step = 0
+    return training.tally.means()
 
 
-def train_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def train_batches(run: Run, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented images and labels of one epoch, drawn from the run's seed and the epoch.
 
     Of several processes each gets its share of every batch.
+
+    Args:
+        done: batches to leave out at the start; they are made, for what they draw from the seed.
     """
     seed = epoch_seed(run.config.training_opt.seed, epoch, distributed.rank())
     index_batches = distributed.share_of_batches(_index_batches(run, epoch))
-    return run.dataset.batches(index_batches, run.augmentation, training=True, seed=seed)
+    if done == len(index_batches):
+        return iter(())
+    batches = run.dataset.batches(index_batches, run.augmentation, training=True, seed=seed)
+    for _ in range(done):
+        next(batches)
+    return batches
 
 
 def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """One step of gradient descent on a batch; returns each weighted loss by name."""
+    """One step of gradient descent on a batch; returns each weighted loss by name.
+
+    None if the step is left out because they, or the gradient, are not finite.
+    """
+    if training.bad_steps:
+        training.bad_steps.remember()
     losses = training.backward(images, labels)
+    if training.bad_steps and training.bad_steps.is_bad(losses):
+        training.scheduler.step()
+        return {}
     with record_function("optimizer"):
         clip = run.config.training_opt.gradient_clip
         if clip is not None:
@@ -165,6 +172,42 @@ def step(run: Run, training: Training, images: Tensor, labels: Tensor) -> dict[s
         training.optimizer.step()
         training.scheduler.step()
     return losses
+
+
+def heed(run: Run, training: Training, verdict: Verdict) -> None:
+    """Save the state if it is time, or if a signal asks for an end; then also stop.
+
+    Raises:
+        UserError: if a loss is not finite, instead of saving what came of it.
+        Stopped: if a signal asks for it.
+    """
+    if not (verdict.save or verdict.stop):
+        return
+    check_losses(training)
+    save(run, training)
+    if verdict.stop:
+        distributed.wait()  # for rank 0 to have saved: the first process that ends ends the others
+        logger.info("saved %s", training.position)
+        raise Stopped(verdict.stop)
+
+
+def check_losses(training: Training) -> None:
+    """Raise a UserError that names the first loss of the epoch that is NaN or infinite, if any.
+
+    Steps that were left out are counted in the log, and an epoch of nothing else raises too.
+    """
+    tally, epoch = training.tally, training.epoch + 1
+    bad = tally.first_bad()
+    if bad:
+        name, number = bad
+        raise UserError(
+            f"loss {name} is not finite at step {number} of epoch {epoch}; {advice(training)}"
+        )
+    if tally.skipped == tally.steps > 0:
+        raise UserError(
+            f"all {tally.steps} steps of epoch {epoch} had losses or gradients that are not "
+            "finite; lower the rates"
+        )
 
 
 def train_mode(run: Run) -> None:
@@ -207,58 +250,7 @@ def validate_and_save(run: Run, training: Training) -> None:
     best = result.map >= training.best_map  # of equals, the longer trained
     if best:
         training.best_map, training.best_epoch = result.map, training.epoch
-    if distributed.is_main():
-        _save(run, training, best)
-
-
-def _save(run: Run, training: Training, best: bool) -> None:
-    """Write the last checkpoint, and the best one if this is it."""
-    states = network_states(run.model)
-    if best:
-        save_checkpoint(run.log_dir / BEST, {"state_dict_best": states, **_about(run, training)})
-    save_checkpoint(
-        run.log_dir / LAST,
-        {
-            "networks": states,
-            "losses": {n: c.loss.state_dict() for n, c in training.criterions.items()},
-            "optimizer": training.optimizer.state_dict(),
-            "scheduler": training.scheduler.state_dict(),
-            "seconds": dict(run.seconds),
-            **_about(run, training),
-        },
-    )
-
-
-def restore(run: Run, training: Training) -> dict[str, Any]:
-    """Take up the last checkpoint of the run's folder; returns it."""
-    path = run.log_dir / LAST
-    checkpoint = load_checkpoint(path)
-    check_split(checkpoint, run.dataset, path)
-    load_networks(run.model, checkpoint, path)
-    for name, criterion in training.criterions.items():
-        load_network(criterion.loss, checkpoint["losses"].get(name, {}), f"{path}: {name}")
-    try:
-        training.optimizer.load_state_dict(checkpoint["optimizer"])
-    except ValueError as error:
-        raise UserError(f"checkpoint {path} is of another optimizer: {error}") from error
-    training.scheduler.load_state_dict(checkpoint["scheduler"])
-    training.epoch = checkpoint["epoch"]
-    training.best_epoch = checkpoint["best_epoch"]
-    training.best_map = checkpoint["best_map"]
-    run.seconds.update(checkpoint["seconds"])
-    run.images_per_second = _images_per_second(run, training)
-    logger.info("resumed after epoch %d", training.epoch)
-    return checkpoint
-
-
-def _images_per_second(run: Run, training: Training) -> float:
-    return len(run.dataset.split.train) * training.epoch / run.seconds["train"]
-
-
-def describe_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Which checkpoint was tested: its file, epoch and validation MAP."""
-    epoch, score = checkpoint.get("best_epoch"), checkpoint.get("best_map")
-    return {"path": str(path), "epoch": epoch, "validation_map": score}
+    save(run, training, best)
 
 
 def check_first_batch(run: Run, training: Training) -> None:
@@ -281,27 +273,11 @@ def check_first_batch(run: Run, training: Training) -> None:
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
             TypeError, ValueError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or "no reason given"
-        raise UserError(
+        raise explained(error, run.config) or UserError(
             f"networks, losses and data do not fit together ({type(error).__name__}: {reason}); "
             "check image_size, the networks' order and whether the losses suit the labels "
             f"({'several' if dataset.source.multi_label else 'one'} an image)"
         ) from error
-
-
-def _about(run: Run, training: Training) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
-    dataset = run.dataset
-    return {
-        "epoch": training.epoch,
-        "best_epoch": training.best_epoch,
-        "best_map": training.best_map,
-        "config": run.config.to_dict(),
-        "source": dataset.source.name,
-        "split_digest": dataset.digest,
-        "class_names": list(dataset.source.class_names),
-        "class_counts": dataset.split.class_counts.tolist(),
-        **training.kept,
-    }
 
 
 def _index_batches(run: Run, epoch: int) -> list[NDArray[np.int64]]:
@@ -330,11 +306,16 @@ def describe_speed(run: Run) -> str:
 
 def log_epoch(run: Run, training: Training, losses: dict[str, float]) -> None:
     """Log an epoch's losses and learning rates, and count the speed."""
-    run.images_per_second = _images_per_second(run, training)
+    run.images_per_second = images_per_second(run, training)
     rates = {str(g["name"]): g["lr"] for g in training.optimizer.param_groups}
     logger.info(
         "epoch %d: %s", training.epoch, ", ".join(f"{n} {v:.4f}" for n, v in losses.items())
     )
+    if training.tally.skipped:
+        logger.warning(
+            "epoch %d: %d of %d steps were left out, their losses or gradients not being finite",
+            training.epoch, training.tally.skipped, training.tally.steps,
+        )  # fmt: skip
     if run.writer:
         for name, value in losses.items():
             run.writer.add_scalar(f"loss/{name}", value, training.epoch)

@@ -51,6 +51,7 @@ class StopSignals:
         finally:
             for number in heard:
                 signal.signal(number, before[number] or signal.SIG_DFL)
+            self.number = 0
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
