@@ -76,9 +76,18 @@ def build_memory(features: Tensor, classes: Tensor, num_classes: int, k: int) ->
     Returns:
         ((k + 1)·C, d), class by class. Where a class lacks samples its centroid is repeated.
     """
-    centroids = class_centroids(features, classes, num_classes)
-    chosen = dpp_samples(features, classes, centroids, k)
-    samples = torch.where(chosen[..., None] >= 0, features[chosen], centroids[:, None])
+    return fill_memory(features, classes, choose_samples(features, classes, num_classes, k))
+
+
+def choose_samples(features: Tensor, classes: Tensor, num_classes: int, k: int) -> Tensor:
+    """The rows of the memory's samples, (C, k): `dpp_samples` around the classes' centroids."""
+    return dpp_samples(features, classes, class_centroids(features, classes, num_classes), k)
+
+
+def fill_memory(values: Tensor, classes: Tensor, chosen: Tensor) -> Tensor:
+    """Centroids and chosen rows of `values` (P, d), as `build_memory` orders them."""
+    centroids = class_centroids(values, classes, len(chosen))
+    samples = torch.where(chosen[..., None] >= 0, values[chosen], centroids[:, None])
     return torch.cat([centroids[:, None], samples], dim=1).flatten(0, 1)
 
 

@@ -1,12 +1,14 @@
 """LTHNet's head: the direct feature enriched from a memory of class centroids and samples."""
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from utils.errors import UserError
+
+Attention = Literal["learned", "cosine"]
 
 
 class MetaEmbeddingHead(nn.Module):
@@ -17,8 +19,14 @@ class MetaEmbeddingHead(nn.Module):
     h = tanh(W_b v_meta) and logits W_c h. Chen et al., SIGIR 2021, section 3; the meta-embedding
     is that of Liu et al., "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019.
 
-    The memory M (memory_rows, feature_dim) is a buffer: saved with the weights, not trained. It
-    is zero until `set_memory`, which makes the head a direct one.
+    Attention 'cosine' learns nothing: o = softmax(τ cos(x - m, k_r - m)) with the head's input x,
+    the same rows' inputs k_r as keys, and their mean m; that of prototypes (Snell et al.,
+    "Prototypical Networks", NeurIPS 2017) with a cosine (Vinyals et al., "Matching Networks",
+    NeurIPS 2016). docs/long_tail_study.md shows why.
+
+    The memory M (memory_rows, feature_dim) and its keys (memory_rows, in_features) are buffers:
+    saved with the weights, not trained. They are zero until `set_memory`, which makes the head a
+    direct one.
     """
 
     def __init__(
@@ -28,34 +36,47 @@ class MetaEmbeddingHead(nn.Module):
         code_length: int,
         num_classes: int,
         memory_rows: int,
+        attention: Attention = "learned",
+        temperature: float = 14.0,
+        selector: float | None = None,
     ) -> None:
         super().__init__()
+        self.temperature = temperature
         self.feature_layer = nn.Linear(in_features, feature_dim)
-        self.hallucinator = nn.Linear(feature_dim, memory_rows)
-        self.selector = nn.Linear(feature_dim, feature_dim)
+        self.hallucinator = nn.Linear(feature_dim, memory_rows) if attention == "learned" else None
+        self.selector = nn.Linear(feature_dim, feature_dim) if selector is None else None
+        self.fixed_selector = selector
         self.hash_layer = nn.Linear(feature_dim, code_length)
         self.classifier = nn.Linear(code_length, num_classes)
         self.register_buffer("memory", torch.zeros(memory_rows, feature_dim))
+        if attention == "cosine":
+            self.register_buffer("keys", torch.zeros(memory_rows, in_features))
 
-    def set_memory(self, memory: Tensor) -> None:
-        """Replace the memory in place by `memory` (memory_rows, feature_dim)."""
+    def set_memory(self, memory: Tensor, keys: Tensor | None = None) -> None:
+        """Replace the memory in place by `memory` (memory_rows, feature_dim).
+
+        `keys` (memory_rows, in_features) are the rows' inputs; for attention 'cosine' alone.
+        """
         cast(Tensor, self.memory).copy_(memory.detach())
+        if keys is not None:
+            cast(Tensor, self.keys).copy_(keys.detach())
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Map backbone features (B, in_features) to named outputs.
 
         Returns:
             `features` (B, feature_dim), the direct feature; `attention` (B, memory_rows), rows
-            sum to 1; `selector` (B, feature_dim), in (-1, 1); `embeddings` (B, feature_dim);
-            `codes` (B, code_length), in (-1, 1); `logits` (B, num_classes).
+            sum to 1; `selector` (B, feature_dim), in (-1, 1) where it is learned; `embeddings`
+            (B, feature_dim); `codes` (B, code_length), in (-1, 1); `logits` (B, num_classes);
+            with attention 'cosine' also `inputs`, from which keys are made.
         """
         features = functional.relu(self.feature_layer(inputs))
-        attention = torch.softmax(self.hallucinator(features), dim=1)
+        attention = self._attend(inputs, features)
         memory_feature = attention @ cast(Tensor, self.memory).to(attention.dtype)
-        selector = torch.tanh(self.selector(features))
+        selector = self._select(features)
         embeddings = features + selector * memory_feature
         codes = torch.tanh(self.hash_layer(embeddings))
-        return {
+        outputs = {
             "features": features,
             "attention": attention,
             "selector": selector,
@@ -63,19 +84,63 @@ class MetaEmbeddingHead(nn.Module):
             "codes": codes,
             "logits": self.classifier(codes),
         }
+        return outputs if self.hallucinator is not None else {**outputs, "inputs": inputs}
+
+    def _attend(self, inputs: Tensor, features: Tensor) -> Tensor:
+        """Attention (B, memory_rows) over the memory's rows."""
+        if self.hallucinator is not None:
+            return torch.softmax(self.hallucinator(features), dim=1)
+        keys = cast(Tensor, self.keys)
+        centre = keys.mean(0)
+        cosine = functional.normalize(inputs - centre) @ functional.normalize(keys - centre).T
+        return torch.softmax(self.temperature * cosine, dim=1)
+
+    def _select(self, features: Tensor) -> Tensor:
+        """The selector e, (B, feature_dim)."""
+        if self.selector is not None:
+            return torch.tanh(self.selector(features))
+        return torch.full_like(features, cast(float, self.fixed_selector))
 
 
 def create_model(
-    in_features: int, feature_dim: int, code_length: int, num_classes: int, memory_rows: int
+    in_features: int,
+    feature_dim: int,
+    code_length: int,
+    num_classes: int,
+    memory_rows: int,
+    attention: Attention = "learned",
+    temperature: float = 14.0,
+    selector: float | None = None,
 ) -> MetaEmbeddingHead:
     """Build the head; `memory_rows` is (k + 1)·C, from the config's `memory`.
 
+    Args:
+        attention: 'learned', LTHNet's layer on the direct feature, or 'cosine', of the head's
+            input and the memory's keys.
+        temperature: τ of attention 'cosine'; larger is sharper.
+        selector: None, LTHNet's layer on the direct feature, or e itself, the same everywhere.
+
     Raises:
-        UserError: if the config turns the memory off.
+        UserError: if the config turns the memory off, or an option is none of these.
     """
     if memory_rows == 0:
         raise UserError(
             "meta_embedding_head: the config's memory is off; "
             "set memory.centroids=True or use models/direct_head.py"
         )
-    return MetaEmbeddingHead(in_features, feature_dim, code_length, num_classes, memory_rows)
+    if attention not in ("learned", "cosine"):
+        raise UserError(
+            f"meta_embedding_head: attention is {attention!r}, expected 'learned' or 'cosine'"
+        )
+    if not temperature > 0:
+        raise UserError(f"meta_embedding_head: temperature is {temperature}, expected above 0")
+    return MetaEmbeddingHead(
+        in_features,
+        feature_dim,
+        code_length,
+        num_classes,
+        memory_rows,
+        attention,
+        temperature,
+        selector,
+    )

@@ -117,3 +117,62 @@ def test_no_memory_rows_is_a_user_error_that_names_the_way_out():
     with pytest.raises(UserError, match=r"direct_head\.py") as caught:
         meta_embedding_head.create_model(IN, DIM, BITS, CLASSES, 0)
     assert "\n" not in str(caught.value)
+
+
+def cosine_head(**options):
+    torch.manual_seed(0)
+    model = meta_embedding_head.create_model(
+        IN, DIM, BITS, CLASSES, ROWS, attention="cosine", **options
+    )
+    model.set_memory(memory(), torch.randn(ROWS, IN, generator=torch.Generator().manual_seed(3)))
+    return model
+
+
+@pytest.mark.parametrize("temperature", [0.5, 14.0])
+def test_cosine_attention_equals_its_formula_computed_image_by_image(temperature):
+    model = cosine_head(temperature=temperature, selector=2.0)
+    keys = model.keys.double().numpy()
+    centre = sum(keys) / ROWS
+    outputs = model(batch())
+    for i, x in enumerate(batch().double().numpy()):
+        scores = []
+        for key in keys:
+            a, b = x - centre, key - centre
+            scores.append(np.exp(temperature * (a @ b) / np.sqrt((a @ a) * (b @ b))))
+        attention = np.array(scores) / sum(scores)
+        np.testing.assert_allclose(outputs["attention"][i].detach(), attention, atol=1e-5)
+        added = 2 * sum(o * row for o, row in zip(attention, memory().numpy(), strict=True))
+        expected = outputs["features"][i].detach().numpy() + added
+        np.testing.assert_allclose(outputs["embeddings"][i].detach(), expected, atol=1e-5)
+
+
+def test_cosine_attention_and_a_fixed_selector_have_no_weights_but_those_of_the_direct_head():
+    direct = direct_head.create_model(IN, DIM, BITS, CLASSES)
+    trained = dict(cosine_head(selector=1.0).named_parameters())
+    assert trained.keys() == dict(direct.named_parameters()).keys()
+
+
+def test_cosine_attention_with_an_empty_memory_is_the_direct_head():
+    model = cosine_head(selector=1.0)
+    model.set_memory(torch.zeros(ROWS, DIM), torch.zeros(ROWS, IN))
+    outputs = model(batch())
+    assert torch.equal(outputs["embeddings"], outputs["features"])
+    assert torch.isfinite(outputs["attention"]).all()
+
+
+def test_gradients_of_cosine_attention_reach_the_inputs_and_not_the_memory():
+    model = cosine_head()
+    inputs = batch().requires_grad_()
+    model(inputs)["attention"][:, 0].sum().backward()
+    assert inputs.grad.abs().sum() > 0
+    assert not model.memory.requires_grad and not model.keys.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"attention": "cosin"}, "'cosin'"), ({"temperature": 0}, "temperature is 0")],
+)
+def test_options_that_mean_nothing_are_user_errors(options, said):
+    with pytest.raises(UserError, match=said) as caught:
+        meta_embedding_head.create_model(IN, DIM, BITS, CLASSES, ROWS, **options)
+    assert "\n" not in str(caught.value)

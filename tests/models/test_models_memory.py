@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from models.memory import build_memory, class_centroids, dpp_samples
+from models.memory import (
+    build_memory,
+    choose_samples,
+    class_centroids,
+    dpp_samples,
+    fill_memory,
+)
 
 SIZES = (9, 1, 5, 2, 13, 3)
 
@@ -157,3 +163,16 @@ def test_half_precision_features_give_a_memory_of_their_type():
     exact = build_memory(features, classes, len(SIZES), 0)
     centroids = blocks(memory, len(SIZES))[:, 0].float()
     torch.testing.assert_close(centroids, exact, rtol=0.05, atol=0.05)
+
+
+def test_other_values_of_the_same_images_fill_the_same_rows():
+    features, classes = long_tail()
+    others = torch.randn(len(features), 5, generator=torch.Generator().manual_seed(1))
+    chosen = choose_samples(features, classes, len(SIZES), 2)
+    rows = blocks(fill_memory(others, classes, chosen), len(SIZES))
+    for c in range(len(SIZES)):
+        members = [others[i] for i in range(len(features)) if classes[i] == c]
+        centroid = sum(members) / len(members)
+        torch.testing.assert_close(rows[c, 0], centroid)
+        for slot, row in enumerate(chosen[c].tolist()):
+            torch.testing.assert_close(rows[c, 1 + slot], others[row] if row >= 0 else centroid)
