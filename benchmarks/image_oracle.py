@@ -17,15 +17,17 @@ _LARGEST = 1 << 22  # pixels; this is no fast decoder
 def oracle_pixels(content: bytes) -> np.ndarray | None:
     """Return the (H, W, 3) uint8 pixels of a file, transparency laid over white.
 
-    None where the file is broken or of a kind that is not known here: PNG and WebP with an
-    orientation, interlaced PNG, GIF with transparent colours, animated WebP, all other formats.
-    torchvision's PNG decoder is not used: spoilt files end the process.
+    None where the file is broken or of a kind that is not known here: with EXIF (spoilt ones are
+    read in many ways), interlaced PNG, GIF with transparent colours, animated WebP, and all other
+    formats. torchvision's PNG decoder is not used: spoilt files end the process.
     """
     try:
-        if content.startswith(b"\x89PNG\r\n\x1a\n") and b"eXIf" not in content:
+        if re.search(b"exif", content, re.IGNORECASE):
+            return None
+        if content.startswith(b"\x89PNG\r\n\x1a\n"):
             return _png_pixels(content)
         return _torchvision_pixels(content)
-    except (RuntimeError, ValueError, IndexError, struct.error, zlib.error):
+    except (RuntimeError, ValueError, LookupError, struct.error, zlib.error):
         return None
 
 
@@ -36,10 +38,10 @@ def _torchvision_pixels(content: bytes) -> np.ndarray | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the decoders will move to another library
         if content.startswith(b"\xff\xd8"):
-            found = decoders.decode_jpeg(file, mode="RGB", apply_exif_orientation=True)
+            found = decoders.decode_jpeg(file, mode="RGB")
         elif content.startswith(b"GIF") and not re.search(rb"\x21\xf9\x04[^\0]", content):
             found = decoders.decode_gif(file)
-        elif content[8:12] == b"WEBP" and b"EXIF" not in content:
+        elif content[8:12] == b"WEBP":
             found = decoders.decode_webp(file, mode="RGBA")
         else:
             return None
