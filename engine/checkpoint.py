@@ -61,7 +61,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is missing, damaged, or holds no weights.
     """
-    if Path(path).is_dir():
+    if _is_folder(Path(path)):
         from engine.published_folder import read_folder
 
         return read_folder(Path(path))
@@ -182,12 +182,14 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
     for name, options in config.networks.items():
         if options.weights in (None, "default"):
             continue
-        path = options.weights
+        path, where = options.weights, f"networks.{name}.weights '{options.weights}'"
         if path not in read:
-            read[path] = load_checkpoint(path)
+            try:
+                read[path] = load_checkpoint(path)
+            except UserError as error:
+                raise UserError(f"networks.{name}.weights: {error}") from error
         if read[path].get("source") == dataset.source.name:
             check_split(read[path], dataset, path)
-        where = f"networks.{name}.weights '{path}'"
         found, network = _networks_in(read[path], model, path), model.get_submodule(name)
         weights = _weights_of(found, name, path)
         load_network(network, weights.tensors, where, options.fresh)
@@ -234,6 +236,13 @@ def check_split(checkpoint: dict[str, Any], dataset: Dataset, path: str | Path) 
             f"checkpoint {path} was trained on split {theirs[:12]}, the config gives "
             f"{dataset.digest[:12]}; use the seed, imbalance factor and data it was trained with"
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _networks_in(
