@@ -1,0 +1,107 @@
+"""A published folder is read only as it was published."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from engine.checkpoint import load_checkpoint
+from engine.published_folder import new_folder, read_folder, write_model
+from utils.errors import UserError
+
+CHECKPOINT = {
+    "state_dict_best": {
+        "body": {"layers.0.weight": torch.arange(6.0).view(2, 3).T, "count": torch.tensor(3)},
+        "head": {"half": torch.ones(2, dtype=torch.bfloat16), "mask": torch.tensor([True])},
+    },
+    "config": {"training_opt": {"code_length": [4, 12]}, "engine": "alternate"},
+    "database_codes": {
+        "names": ["a/é.png", "b.png"],
+        "fixed": 1,
+        "packed": {4: torch.tensor([[3], [9]], dtype=torch.uint8), 12: torch.ones(2, 2).byte()},
+    },
+}
+ABOUT = {"epoch": 3, "best_map": 0.25, "class_names": ["0", "ü"], "preprocessing": {"mean": [0.1]}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with new_folder(tmp_path / "model") as temporary:
+        write_model(temporary, CHECKPOINT, ABOUT)
+    return tmp_path / "model"
+
+
+def _equal(found, expected):
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(
+            _equal(found[key], value) for key, value in expected.items()
+        )
+    if isinstance(expected, torch.Tensor):
+        return found.dtype == expected.dtype and torch.equal(found, expected)
+    return found == expected
+
+
+def test_what_is_written_is_read_back(folder):
+    assert _equal(load_checkpoint(folder), {**CHECKPOINT, **ABOUT})
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_one_changed_bit_of_any_file_is_refused_with_its_name(folder):
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 6
+    for name in names:
+        kept = (folder / name).read_bytes()
+        _flip(folder / name)
+        with pytest.raises(UserError) as caught:
+            read_folder(folder)
+        assert "\n" not in str(caught.value)
+        if name != "checksums.txt":  # a changed sum is another file's
+            assert f"{folder / name} was changed" in str(caught.value)
+        (folder / name).write_bytes(kept)
+    read_folder(folder)
+
+
+def test_a_missing_file_is_refused_with_its_name(folder):
+    for name in sorted(path.name for path in folder.iterdir()):
+        shutil.move(folder / name, folder.parent / name)
+        with pytest.raises(UserError, match=name):
+            read_folder(folder)
+        shutil.move(folder.parent / name, folder / name)
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "evil.py", ".hidden"])
+def test_an_added_file_is_refused_with_its_name(folder, name):
+    (folder / name).write_text("x")
+    with pytest.raises(UserError, match=f"holds {name}"):
+        read_folder(folder)
+
+
+def test_an_added_folder_is_refused_with_its_name(folder):
+    (folder / "deep").mkdir()
+    with pytest.raises(UserError, match="holds deep"):
+        read_folder(folder)
+
+
+def test_files_that_are_as_published_but_make_no_model_are_one_line(tmp_path):
+    for number, (name, content) in enumerate(
+        [("model.json", "[1"), ("config.yaml", "text"), ("model.safetensors", "no tensors")]
+    ):
+        folder = tmp_path / str(number)
+        with new_folder(folder) as temporary:
+            write_model(temporary, CHECKPOINT, ABOUT)
+            (temporary / name).write_text(content)
+        with pytest.raises(UserError) as caught:
+            read_folder(folder)
+        assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_without_checksums_is_no_published_model(tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps({}))
+    with pytest.raises(UserError, match="is no published model"):
+        load_checkpoint(tmp_path)
