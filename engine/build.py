@@ -3,17 +3,34 @@
 import inspect
 import typing
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.config import RunConfig
-from engine.options import CriterionOptions, NetworkOptions, TrainingOptions, fits
+from engine.options import (
+    MOST_BITS,
+    MOST_FEATURES,
+    MOST_PIXELS,
+    CriterionOptions,
+    NetworkOptions,
+    TrainingOptions,
+    describe,
+    fits,
+)
+from engine.plain_values import shown
 from utils.def_file import call, check_params, load_function
 from utils.errors import UserError, unknown_key
+
+TRIED_STEPS = 4
+MOST_OF_PARAMS = {  # which may say otherwise than the training options
+    "code_length": MOST_BITS, "feature_dim": MOST_FEATURES, "image_size": MOST_PIXELS,
+}  # fmt: skip
+WITHOUT_STEPS = (torch.optim.lr_scheduler.ReduceLROnPlateau,)  # waits for a score
 
 
 def check_config_parts(config: RunConfig) -> None:
@@ -26,24 +43,46 @@ def check_config_parts(config: RunConfig) -> None:
         _check_optimizer(config.training_opt)
         where = "data"
         source = load_function(config.data.def_file, "create_source", where)
-        check_params(source, config.data.params, f"{where}.params")
+        _check_values(source, config.data.params, f"{where}.params")
         for name, network in config.networks.items():
             where = f"networks.{name}"
+            if hasattr(nn.Sequential(), name):  # it becomes an attribute
+                raise UserError(f"{where}: torch has a use of its own for this name; take another")
             create = load_function(network.def_file, "create_model", where)
-            check_params(create, network.params, f"{where}.params")
+            _check_values(create, network.params, f"{where}.params")
             _check_code_length(config.training_opt, create, where)
             _check_optim_params(config.training_opt, network.optim_params, where)
         for name, criterion in config.criterions.items():
             where = f"criterions.{name}"
             create = load_function(criterion.def_file, "create_loss", where)
-            check_params(create, criterion.loss_params, f"{where}.loss_params")
+            _check_values(create, criterion.loss_params, f"{where}.loss_params")
             _check_optim_params(config.training_opt, criterion.optim_params, where)
         if config.hasher:
             create = load_function(config.hasher.def_file, "create_model", "hasher")
-            check_params(create, config.hasher.params, "hasher.params")
+            _check_values(create, config.hasher.params, "hasher.params")
         _check_augmentation(config.training_opt.augmentation)
     except UserError as error:
         raise UserError(f"{config.path}: {error}") from error
+
+
+def _check_values(function: Callable[..., Any], params: dict[str, Any], where: str) -> None:
+    """Check the names of params, and their values as far as the function's annotations say."""
+    check_params(function, params, where)
+    hints = _hints(function)
+    for key, value in params.items():
+        if not fits(value, hints.get(key, Any)):
+            expected = describe(hints[key])
+            raise UserError(f"{where}.{key} is {shown(value)}, expected {expected}")
+        if key in MOST_OF_PARAMS and isinstance(value, int) and value > MOST_OF_PARAMS[key]:
+            raise UserError(f"{where}.{key} is {value}, expected at most {MOST_OF_PARAMS[key]}")
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotated types by parameter; none where they name what cannot be found."""
+    try:
+        return typing.get_type_hints(function)
+    except Exception:
+        return {}
 
 
 def build_networks(config: RunConfig, num_classes: int) -> nn.Sequential:
@@ -64,6 +103,7 @@ def build_networks(config: RunConfig, num_classes: int) -> nn.Sequential:
         where = f"networks.{name}"
         create = load_function(network.def_file, "create_model", where)
         networks[name] = call(create, _with_weights(network, create, where), supplied, where)
+        _check_module(networks[name], network.def_file, where)
         supplied.pop("in_features", None)  # a network of unknown width must be told by params
         if hasattr(networks[name], "out_features"):
             supplied["in_features"] = networks[name].out_features
@@ -88,6 +128,11 @@ def _with_weights(
     if "pretrained" not in inspect.signature(create).parameters:
         raise UserError(f"{where}.weights is 'default', but {network.def_file} has none; use None")
     return {**network.params, "pretrained": True}
+
+
+def _check_module(given: object, def_file: str, where: str) -> None:
+    if not isinstance(given, nn.Module):
+        raise UserError(f"{where}: {def_file} makes {shown(given)}, expected a torch.nn.Module")
 
 
 @dataclass
@@ -138,7 +183,9 @@ def build_criterions(
         weights = _weights(options, lengths, where)
         for length, weight in zip(lengths, weights, strict=True):
             given = {**supplied, "code_length": length}
-            loss = call(create, options.loss_params, given, where).to(device)
+            loss = call(create, options.loss_params, given, where)
+            _check_module(loss, options.def_file, where)
+            loss = loss.to(device)
             inputs = list(inspect.signature(loss.forward).parameters)
             if len(lengths) == 1 or "codes" not in inputs:
                 criterions[name] = Criterion(loss, weight, inputs, name)
@@ -193,10 +240,8 @@ def build_optimizer(
     has_fused = on_gpu and "fused" in inspect.signature(kind).parameters
     if has_fused and params.keys().isdisjoint(("foreach", "fused", "differentiable")):
         params["fused"] = True
-    try:
+    with _blaming("training_opt.optimizer", options):
         return kind(groups, **params)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"training_opt.optimizer {options}: {error}") from error
 
 
 def build_scheduler(
@@ -211,7 +256,7 @@ def build_scheduler(
     given = options.scheduler or {"name": "ConstantLR", "params": {"factor": 1.0}}
     warmup = round(options.warmup_epochs * steps_per_epoch)
     remaining = max(1, options.num_epochs * steps_per_epoch - warmup)
-    try:
+    with _blaming("training_opt.scheduler", given):
         kind = getattr(schedulers, given["name"])
         params = _in_steps(given.get("params", {}), steps_per_epoch)
         for name in ("T_max", "total_iters"):
@@ -221,8 +266,6 @@ def build_scheduler(
             return kind(optimizer, **params)
         rise = schedulers.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
         return schedulers.SequentialLR(optimizer, [rise, kind(optimizer, **params)], [warmup])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"training_opt.scheduler {given}: {error}") from error
 
 
 def _in_steps(params: dict[str, Any], steps_per_epoch: int) -> dict[str, Any]:
@@ -238,11 +281,12 @@ def _in_steps(params: dict[str, Any], steps_per_epoch: int) -> dict[str, Any]:
 
 def _check_optimizer(options: TrainingOptions) -> None:
     """Check the names and parameter names of optimizer and scheduler."""
-    libraries: list[tuple[str, dict[str, Any] | None, Any, list[str]]] = [
-        ("optimizer", options.optimizer, torch.optim, []),
-        ("scheduler", options.scheduler, torch.optim.lr_scheduler, ["ReduceLROnPlateau"]),
+    schedulers = torch.optim.lr_scheduler
+    libraries: list[tuple[str, dict[str, Any] | None, Any, type, tuple[type, ...]]] = [
+        ("optimizer", options.optimizer, torch.optim, torch.optim.Optimizer, ()),
+        ("scheduler", options.scheduler, schedulers, schedulers.LRScheduler, WITHOUT_STEPS),
     ]
-    for key, given, library, excluded in libraries:
+    for key, given, library, kind, excluded in libraries:
         where = f"training_opt.{key}"
         if given is None:
             continue
@@ -250,11 +294,51 @@ def _check_optimizer(options: TrainingOptions) -> None:
             if each not in ("name", "params"):
                 raise unknown_key(f"{where}.{each}", each, ["name", "params"])
         if not isinstance(given.get("params", {}), dict):
-            raise UserError(f"{where}.params is {given['params']!r}, expected a dict")
-        names = [n for n, c in vars(library).items() if inspect.isclass(c) and n not in excluded]
+            raise UserError(f"{where}.params is {shown(given['params'])}, expected a dict")
+        classes = {n: c for n, c in vars(library).items() if inspect.isclass(c)}
+        names = [
+            n for n, c in classes.items() if issubclass(c, kind) and c not in (kind, *excluded)
+        ]
         if given.get("name") not in names:
-            raise unknown_key(f"{where}.name={given.get('name')}", str(given.get("name")), names)
+            name = shown(given.get("name"))
+            raise unknown_key(f"{where}.name={name}", name, names)
         check_params(getattr(library, given["name"]), given.get("params", {}), f"{where}.params")
+    _try_steps(options, {}, "training_opt.optimizer")
+
+
+def _try_steps(options: TrainingOptions, group: dict[str, Any], where: str) -> None:
+    """Take steps with weights of no use: many values are looked at there first.
+
+    Args:
+        group: what a network or loss says instead of the optimizer's params, at `where`.
+    """
+    options = replace(options, warmup_epochs=min(options.warmup_epochs, 1))
+    weights = nn.Parameter(torch.ones(2, 2))
+    given = group or options.optimizer
+    with _blaming(where, given):
+        kind = getattr(torch.optim, options.optimizer["name"])
+        optimizer = kind([weights], **{**options.optimizer.get("params", {}), **group})
+    scheduler = build_scheduler(options, optimizer, steps_per_epoch=1)
+    for _ in range(TRIED_STEPS):
+        weights.grad = torch.ones_like(weights)
+        with _blaming(where, given):
+            optimizer.step()
+        with _blaming("training_opt.scheduler", options.scheduler):
+            scheduler.step()
+    if not weights.isfinite().all():
+        raise UserError(f"{where} {shown(given)}: its steps lead to infinity; lower the rates")
+
+
+@contextmanager
+def _blaming(where: str, given: Any) -> Iterator[None]:
+    """Make of whatever a library raises a UserError that names the part of the config."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{where} {shown(given)}: {reason}") from error
 
 
 def _check_code_length(options: TrainingOptions, create: Callable[..., Any], where: str) -> None:
@@ -262,7 +346,7 @@ def _check_code_length(options: TrainingOptions, create: Callable[..., Any], whe
 
     A part that is not annotated is taken at its word.
     """
-    hint = typing.get_type_hints(create).get("code_length", Any)
+    hint = _hints(create).get("code_length", Any)
     if not fits(options.code_length, hint):
         takes = "one code length" if fits(1, hint) else "several code lengths"
         raise UserError(
@@ -277,15 +361,17 @@ def _check_optim_params(
     """Check the parameter names by which a network or loss overrides the optimizer's."""
     optimizer = getattr(torch.optim, options.optimizer["name"])
     check_params(optimizer, params or {}, f"{where}.optim_params")
+    if params:
+        _try_steps(options, params, f"{where}.optim_params")
 
 
 def _check_augmentation(given: dict[str, Any]) -> None:
     """Check `training_opt.augmentation`; size and normalisation stand elsewhere."""
     fits: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "crop_scale": (_is_range, "two numbers above 0, the smaller first"),
-        "crop_ratio": (_is_range, "two numbers above 0, the smaller first"),
+        "crop_scale": (_are_shares, "two numbers above 0 and up to 1, the smaller first"),
+        "crop_ratio": (_are_ratios, "two numbers from 0.01 to 100, the smaller first"),
         "flip": (lambda value: isinstance(value, bool), "True or False"),
-        "color_jitter": (_are_strengths, "four numbers from 0 up"),
+        "color_jitter": (_are_strengths, "four numbers from 0 to 10, hue's to 0.5"),
         "trivial_augment": (lambda value: isinstance(value, bool), "True or False"),
         "interpolation": (lambda value: value in ("bilinear", "bicubic"), "bilinear or bicubic"),
         "crop_fraction": (lambda value: _are_numbers([value]) and 0 < value <= 1, "0 < share <= 1"),
@@ -295,7 +381,8 @@ def _check_augmentation(given: dict[str, Any]) -> None:
             raise unknown_key(f"training_opt.augmentation.{key}", key, list(fits))
         fit, expected = fits[key]
         if not fit(value):
-            raise UserError(f"training_opt.augmentation.{key} is {value!r}, expected {expected}")
+            where = f"training_opt.augmentation.{key}"
+            raise UserError(f"{where} is {shown(value)}, expected {expected}")
 
 
 def _are_numbers(values: Any) -> bool:
@@ -304,9 +391,14 @@ def _are_numbers(values: Any) -> bool:
     )
 
 
-def _is_range(values: Any) -> bool:
-    return _are_numbers(values) and len(values) == 2 and 0 < values[0] <= values[1]
+def _are_shares(values: Any) -> bool:
+    return _are_numbers(values) and len(values) == 2 and 0 < values[0] <= values[1] <= 1
+
+
+def _are_ratios(values: Any) -> bool:
+    return _are_numbers(values) and len(values) == 2 and 0.01 <= values[0] <= values[1] <= 100
 
 
 def _are_strengths(values: Any) -> bool:
-    return _are_numbers(values) and len(values) == 4 and min(values) >= 0
+    fits = _are_numbers(values) and len(values) == 4
+    return fits and min(values) >= 0 and max(values) <= 10 and values[3] <= 0.5

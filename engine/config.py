@@ -1,8 +1,8 @@
 """Load a config file, apply --opts, check every key, and write the resolved config."""
 
-import copy
 import importlib.util
 import re
+import string
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from engine.options import (
     TrainingOptions,
     build_section,
 )
+from engine.plain_values import check_text, plain_copy, shown
 from utils.atomic_file import write_text
 from utils.errors import UserError, unknown_key
 
@@ -27,6 +28,7 @@ ENGINES = ("minibatch", "shallow", "alternate")
 SECTIONS = (
     "training_opt", "data", "networks", "criterions", "memory", "engine", "hasher", "alternate",
 )  # fmt: skip
+LONGEST_FORM = 4  # characters of a form such as 03d: it may ask for any width
 
 
 @dataclass
@@ -53,13 +55,17 @@ class RunConfig:
 def load_config(path: str, overrides: list[str] | None = None) -> RunConfig:
     """Read `path`, apply `overrides` (`KEY.KEY=VALUE`, VALUE in YAML) and check the result.
 
+    `path` is a config file, or the config.yaml that a run resolved one to.
+
     Raises:
         UserError: if the file is missing or broken, or a key or value is not valid.
     """
-    values = copy.deepcopy(_execute(Path(path)))
-    for override in overrides or []:
-        _apply(values, override)
+    check_text(path, "--config")
+    values = read_values(Path(path))
     try:
+        values = plain_copy(values)
+        for override in overrides or []:
+            _apply(values, override)
         return check_config(values, path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -71,13 +77,14 @@ def check_config(values: dict[str, Any], path: str) -> RunConfig:
     Raises:
         UserError: for a key that nothing reads, a missing one, or a value that is not valid.
     """
+    values = plain_copy(values)
     for key in values:
         if key not in SECTIONS:
             raise unknown_key(key, key, list(SECTIONS))
     training_opt = build_section(TrainingOptions, values.get("training_opt", {}), "training_opt")
     engine = values.get("engine", "minibatch")
     if engine not in ENGINES:
-        raise UserError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}")
+        raise UserError(f"engine is {shown(engine)}, expected one of {', '.join(ENGINES)}")
     hasher, alternate = values.get("hasher"), values.get("alternate")
     if engine == "alternate" and alternate is None:
         alternate = {}
@@ -143,14 +150,39 @@ def _check_alternate(config: RunConfig, options: AlternateOptions) -> None:
 
 def _named(kind: type[Any], values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise UserError(f"{where} is {values!r}, expected a dict of names")
+        raise UserError(f"{where} is {shown(values)}, expected a dict of names")
+    for name in values:
+        if not name.isidentifier():  # networks are attributes, losses are tags and columns
+            raise UserError(f"a name in {where} is {shown(name)}, expected letters, digits and _")
     return {name: build_section(kind, each, f"{where}.{name}") for name, each in values.items()}
 
 
-def _execute(path: Path) -> dict[str, Any]:
-    """Run a config file with its folder importable; siblings are read anew each time."""
+def read_values(path: Path) -> dict[str, Any]:
+    """What a config file states, unchecked.
+
+    Raises:
+        UserError: if the file is missing or broken.
+    """
     if not path.is_file():
         raise UserError(f"config file {path} does not exist; see the folder config/")
+    if path.suffix not in (".py", ".yaml", ".yml"):
+        raise UserError(f"config file {path}: expected a name that ends in .py, or .yaml of a run")
+    try:
+        if path.suffix == ".py":
+            values = _execute(path)
+        else:
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise UserError(f"config file {path}: {type(error).__name__}: {reason}") from error
+    if not isinstance(values, dict):
+        expected = "end with config = {...}" if path.suffix == ".py" else "hold a dict"
+        raise UserError(f"config file {path} does not {expected}")
+    return values
+
+
+def _execute(path: Path) -> Any:
+    """Run a config file with its folder importable; siblings are read anew each time."""
     folder = str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location("run_config", path)
     assert spec is not None and spec.loader is not None
@@ -159,17 +191,12 @@ def _execute(path: Path) -> dict[str, Any]:
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"config file {path}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
         for name in set(sys.modules) - before:  # `stage_1` of another folder is another file
             if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
                 del sys.modules[name]
-    values = getattr(module, "config", None)
-    if not isinstance(values, dict):
-        raise UserError(f"config file {path} does not end with config = {{...}}")
-    return values
+    return getattr(module, "config", None)
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -186,12 +213,15 @@ _YamlLoader.add_implicit_resolver(
 def _apply(values: dict[str, Any], override: str) -> None:
     """Set one dotted key of the nested dict `values`."""
     key, equals, text = override.partition("=")
+    check_text(key, "--opts")
     if not equals:
-        raise UserError(f"--opts {override}: expected KEY=VALUE, e.g. training_opt.seed=1")
+        given = shown(override)
+        raise UserError(f"--opts {given}: expected KEY=VALUE, e.g. training_opt.seed=1")
     try:
         value = yaml.load(text, Loader=_YamlLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"--opts {override}: the value is not YAML") from error
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+            ValueError) as error:  # fmt: skip
+        raise UserError(f"--opts {shown(key)}: {shown(text)} is not YAML") from error
     *parents, last = key.split(".")
     place = values
     for depth, parent in enumerate(parents):
@@ -206,12 +236,17 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _fill(text: str, options: TrainingOptions, place: str) -> str:
     """Replace {name} by the training option of that name; several code lengths as 4-8-16."""
     lengths = "-".join(str(length) for length in options.code_lengths)
+    values = {**asdict(options), "code_length": lengths}
+    known = [name for name, value in values.items() if not isinstance(value, dict | list)]
     try:
-        return text.format(**asdict(options) | {"code_length": lengths})
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{place} is '{text}': {error} names no training option to fill in"
-        ) from error
+        for _, name, form, _ in string.Formatter().parse(text):
+            if name is not None and name not in known:
+                raise unknown_key(f"{place}: {{{name}}}", name, known)
+            if form and len(form) > LONGEST_FORM:
+                raise UserError(f"{place} is {shown(text)}, expected no form as {shown(form)}")
+        return check_text(text.format(**values), place)
+    except ValueError as error:
+        raise UserError(f"{place} is {shown(text)}: {error}; write {{{{ for a brace") from error
 
 
 def _plain(value: Any) -> Any:

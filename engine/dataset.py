@@ -23,6 +23,7 @@ from data.split import Split, make_split
 from data.train_classes import keep_train_classes
 from engine.config import RunConfig
 from engine.options import TrainingOptions
+from engine.plain_values import shown
 from utils.cores import available_cores
 from utils.def_file import call, load_function
 from utils.errors import UserError
@@ -88,6 +89,8 @@ def open_source(config: RunConfig) -> Source:
     create = load_function(data.def_file, "create_source", "data")
     root = options.data_root or os.environ.get(DATA_ROOT_VARIABLE, "data")
     source = call(create, data.params, {"data_root": root}, "data")
+    if not isinstance(source, Source):
+        raise UserError(f"data: {data.def_file} makes {shown(source)}, expected a data.Source")
     if data.open_classes:
         source = hold_out_classes(source, data.open_classes, options.seed)
     if options.num_classes not in (None, len(source.class_names)):
@@ -118,7 +121,7 @@ def open_dataset(config: RunConfig, device: torch.device) -> Dataset:
         manifest=manifest(source, split),
         labels=torch.as_tensor(source.labels, device=device),
         device=device,
-        num_workers=_workers(options),
+        num_workers=choose_workers(options),
     )
 
 
@@ -148,7 +151,7 @@ def _open_split(config: RunConfig, source: Source, images: Images) -> Split:
     return keep_train_classes(source, split, data.train_classes)
 
 
-def _workers(options: TrainingOptions) -> int:
+def choose_workers(options: TrainingOptions) -> int:
     """Processes that read image files: by default one a core, as far as that helps."""
     if options.num_workers == "auto":
         return min(MAX_AUTO_WORKERS, available_cores())

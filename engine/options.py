@@ -1,15 +1,29 @@
 """What a config may say: one dataclass a section, checked when it is built."""
 
 import dataclasses
-import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from engine.plain_values import shown
 from utils.errors import UserError, unknown_key
 
 Section = TypeVar("Section")
+
+# More is a slip of the keyboard: it would fill any machine's memory, or never end.
+MOST_BITS = 4096
+MOST_LENGTHS = 64
+MOST_FEATURES = 16_384  # four times AlexNet's; the selector has their square as weights
+MOST_PIXELS = 4096  # a side: one image is 200 MB as float32
+MOST_IMAGES = 65_536  # a batch
+MOST_EPOCHS = 1_000_000
+MOST_WORKERS = 1024
+MOST_SAMPLES = 1000  # a class, in the memory
+MOST_DRAWN = 10_000_000  # a turn of engine 'alternate'
+MOST_RANKS = 10_000_000  # K of MAP@K; tables are as long
+MOST_CUTOFFS = 100
 
 
 @dataclass
@@ -46,27 +60,30 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         self._check_code_length()
-        for name in ("image_size", "batch_size", "feature_dim"):
-            _at_least(self, "training_opt", name, 1)
-        for name in ("evaluate_interval", "evaluation_batch_size"):
-            _at_least(self, "training_opt", name, 1)
-        for name in ("num_epochs", "warmup_epochs", "seed"):
-            _at_least(self, "training_opt", name, 0)
-        if self.num_workers != "auto":
-            _at_least(self, "training_opt", "num_workers", 0)
-        if self.seed >= 2**32:
-            raise UserError(f"training_opt.seed is {self.seed}, expected less than 2^32")
-        if self.num_classes is not None:
-            _at_least(self, "training_opt", "num_classes", 2)
-        if self.imbalance_factor is not None:
-            _at_least(self, "training_opt", "imbalance_factor", 1)
+        for name, least, most in (
+            ("image_size", 1, MOST_PIXELS),
+            ("batch_size", 1, MOST_IMAGES),
+            ("evaluation_batch_size", 1, MOST_IMAGES),
+            ("feature_dim", 1, MOST_FEATURES),
+            ("evaluate_interval", 1, None),
+            ("num_epochs", 0, MOST_EPOCHS),
+            ("warmup_epochs", 0, MOST_EPOCHS),
+            ("seed", 0, 2**32 - 1),
+            ("num_workers", 0, MOST_WORKERS),
+            ("num_classes", 2, None),
+            ("imbalance_factor", 1, None),
+        ):
+            _within(self, "training_opt", name, least, most)
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise UserError(
                 f"training_opt.gradient_clip is {self.gradient_clip}, "
                 "expected a norm above 0; use null for no clipping"
             )
-        if not all(isinstance(k, int) and k > 0 for k in self.top_k):
-            raise UserError(f"training_opt.top_k is {self.top_k}, expected whole numbers above 0")
+        if not all(0 < k <= MOST_RANKS for k in self.top_k) or len(self.top_k) > MOST_CUTOFFS:
+            raise UserError(
+                f"training_opt.top_k is {shown(self.top_k)}, expected at most {MOST_CUTOFFS} whole "
+                f"numbers above 0 and up to {MOST_RANKS}"
+            )
 
     @property
     def code_lengths(self) -> list[int]:
@@ -84,10 +101,11 @@ class TrainingOptions:
             given = list(self.code_length)
             self.code_length = given[0] if len(given) == 1 else given
         lengths = self.code_lengths
-        if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
+        fits = all(1 <= length <= MOST_BITS for length in lengths)
+        if not fits or not 0 < len(lengths) <= MOST_LENGTHS or len(set(lengths)) < len(lengths):
             raise UserError(
-                f"training_opt.code_length is {self.code_length}, expected at least 1, "
-                "or several different lengths"
+                f"training_opt.code_length is {shown(self.code_length)}, expected at least 1 and "
+                f"at most {MOST_BITS}, or several different lengths"
             )
 
 
@@ -110,10 +128,9 @@ class DataOptions:
     on_leak: Literal["error", "warn"] = "error"
 
     def __post_init__(self) -> None:
-        _at_least(self, "data", "validation_per_class", 1)
-        for name in ("queries_per_class", "n_max"):
-            if getattr(self, name) is not None:
-                _at_least(self, "data", name, 1)
+        for name in ("validation_per_class", "queries_per_class", "n_max"):
+            _within(self, "data", name, 1)
+        _within(self, "data", "cache_size", 1, MOST_PIXELS)
 
 
 @dataclass
@@ -142,11 +159,6 @@ class CriterionOptions:
     optim_params: dict[str, Any] | None = None
     weight: float | list[float] = 1.0
 
-    def __post_init__(self) -> None:
-        weights = self.weight if isinstance(self.weight, list | tuple) else [self.weight]
-        if not all(math.isfinite(weight) for weight in weights):
-            raise UserError(f"a criterion's weight is {self.weight}, expected a finite number")
-
 
 @dataclass
 class MemoryOptions:
@@ -156,7 +168,7 @@ class MemoryOptions:
     dpp_samples: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, "memory", "dpp_samples", 0)
+        _within(self, "memory", "dpp_samples", 0, MOST_SAMPLES)
         if self.dpp_samples and not self.centroids:
             raise UserError(
                 f"memory.dpp_samples is {self.dpp_samples} but memory.centroids is off; "
@@ -183,10 +195,9 @@ class AlternateOptions:
 
     def __post_init__(self) -> None:
         for name in ("iterations", "epochs", "sweeps"):
-            _at_least(self, "alternate", name, 1)
-        _at_least(self, "alternate", "samples", 2)
-        if self.dissimilar != "auto":
-            _at_least(self, "alternate", "dissimilar", 0)
+            _within(self, "alternate", name, 1, MOST_EPOCHS)
+        _within(self, "alternate", "samples", 2, MOST_DRAWN)
+        _within(self, "alternate", "dissimilar", 0)
 
 
 @dataclass
@@ -209,13 +220,15 @@ def build_section(kind: type[Section], values: Any, where: str) -> Section:
             wrong type or out of range.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where} is {values!r}, expected a dict")
+        raise UserError(f"{where} is {shown(values)}, expected a dict")
     hints = typing.get_type_hints(kind)
     for key, value in values.items():
         if key not in hints:
             raise unknown_key(f"{where}.{key}", key, list(hints))
         if not fits(value, hints[key]):
-            raise UserError(f"{where}.{key} is {value!r}, expected {_describe(hints[key])}")
+            raise UserError(f"{where}.{key} is {shown(value)}, expected {describe(hints[key])}")
+        if value == "":
+            raise UserError(f"{where}.{key} is empty; name it, or leave it out")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     missing = [f.name for f in fields if _required(f) and f.name not in values]
     if missing:
@@ -228,10 +241,17 @@ def _required(option: dataclasses.Field[Any]) -> bool:
     return option.default is missing and option.default_factory is missing
 
 
-def _at_least(options: object, section: str, name: str, least: int) -> None:
+def _within(
+    options: object, section: str, name: str, least: float, most: float | None = None
+) -> None:
+    """Refuse a number out of range; None and 'auto' are none."""
     value = getattr(options, name)
+    if value is None or isinstance(value, str):
+        return
     if not value >= least:  # as NaN is
         raise UserError(f"{section}.{name} is {value}, expected at least {least}")
+    if most is not None and value > most:
+        raise UserError(f"{section}.{name} is {value}, expected at most {most}")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -243,7 +263,7 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, each) for each in arguments)
     if origin is Literal:
         return value in arguments
-    if origin is list:
+    if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and all(fits(v, arguments[0]) for v in value)
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(key, str) for key in value)
@@ -251,17 +271,18 @@ def fits(value: Any, hint: Any) -> bool:
         return hint is bool
     if hint is float:
         return isinstance(value, int | float)
-    return isinstance(value, hint)
+    return isinstance(value, hint) if isinstance(hint, type) else True
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """What the annotated type asks for, in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(each) for each in arguments)
+        return " or ".join(describe(each) for each in arguments)
     if origin is Literal:
         return " or ".join(repr(each) for each in arguments)
-    if origin is list:
-        return f"a list of {_describe(arguments[0])}"
+    if origin in (list, tuple, Sequence):
+        return f"a list of {describe(arguments[0])}"
     if origin is dict:
         return "a dict"
     names = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}

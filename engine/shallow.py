@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.samplers import evaluation_batches
 from engine.coding import Encoded, Encoder
+from engine.plain_values import shown
 from engine.run import Run
 from retrieval.codes import binarize, pack
 from utils.def_file import call, load_function
@@ -85,7 +86,12 @@ def _make_hasher(run: Run, code_length: int) -> Any:
     assert options is not None
     create = load_function(options.def_file, "create_model", "hasher")
     supplied = {"code_length": code_length, "seed": run.config.training_opt.seed}
-    return call(create, options.params, supplied, "hasher")
+    hasher = call(create, options.params, supplied, "hasher")
+    if not (hasattr(hasher, "fit") and hasattr(hasher, "encode")):
+        raise UserError(
+            f"hasher: {options.def_file} makes {shown(hasher)}, expected what can fit and encode"
+        )
+    return hasher
 
 
 def _encode(hasher: Any, features: RunFeatures, run: Run, indices: NDArray[np.int64]) -> Encoded:

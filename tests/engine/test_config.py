@@ -76,7 +76,7 @@ def test_opts_set_any_value_in_yaml(override, read):
         ("training_opt.imbalance_factor=0.5", ["imbalance_factor is 0.5", "at least 1"]),
         ("training_opt.sampler=random", ["sampler", "'uniform'", "'class_aware'"]),
         ("training_opt.num_epochs=0", ["num_epochs is 0"]),
-        ("training_opt.seed=99999999999999999999999", ["seed", "2^32"]),
+        ("training_opt.seed=4294967296", ["training_opt.seed is 4294967296", "at most 4294967295"]),
         ("training_opt.log_dir=logs/{seed.foo}", ["log_dir", "foo"]),
         ("training_opt.optimizer.params=null", ["optimizer.params is None", "a dict"]),
         ("training_opt.augmentation.crop_scale=5", ["crop_scale is 5", "two numbers"]),
@@ -93,6 +93,41 @@ def test_opts_set_any_value_in_yaml(override, read):
         ("memory.dpp_samples=3", ["memory.dpp_samples is 3", "centroids"]),
         ("networks.feat_model.def_file=./models/none.py", ["./models/none.py", "no such file"]),
         ("criterions.classification.def_file=./models/pixels.py", ["create_loss"]),
+        ("training_opt.image_size=1000000", ["image_size is 1000000", "at most 4096"]),
+        ("training_opt.batch_size=1000000000000", ["batch_size", "at most 65536"]),
+        ("training_opt.evaluation_batch_size=65537", ["evaluation_batch_size", "at most 65536"]),
+        ("training_opt.feature_dim=1000000000", ["feature_dim", "at most 16384"]),
+        ("training_opt.code_length=1000000000", ["code_length is 1000000000", "at most 4096"]),
+        ("training_opt.num_workers=1000000", ["num_workers is 1000000", "at most 1024"]),
+        ("training_opt.num_epochs=1000001", ["num_epochs", "at most 1000000"]),
+        ("training_opt.top_k=[1000000000000]", ["top_k is [1000000000000]", "up to 10000000"]),
+        ("data.cache_size=1000000", ["data.cache_size", "at most 4096"]),
+        ("memory={centroids: true, dpp_samples: 1001}", ["dpp_samples is 1001", "at most 1000"]),
+        ("alternate.samples=1000000000000", ["alternate.samples", "at most 10000000"]),
+        ("training_opt.seed=9223372036854775808", ["training_opt.seed", "64 bits"]),
+        ("training_opt.warmup_epochs=.inf", ["warmup_epochs is inf", "finite"]),
+        ("training_opt.log_dir=''", ["training_opt.log_dir is empty"]),
+        ("training_opt.log_dir='a{seed:>9999999}'", ["log_dir", "'>9999999'"]),
+        ("training_opt.log_dir='a{see}'", ["log_dir", "'seed'"]),
+        ("training_opt.log_dir='a{optimizer}'", ["log_dir", "{optimizer}"]),
+        ("training_opt.log_dir='a{seed'", ["log_dir", "write {{ for a brace"]),
+        ("training_opt.log_dir='a{seed:x!}'", ["log_dir", "'a{seed:x!}'"]),
+        ("training_opt.data_root=2020-13-45", ["training_opt.data_root", "not YAML"]),
+        ("training_opt.data_root=2020-12-15", ["training_opt.data_root", "(date)"]),
+        ("training_opt.data_root=!!timestamp x", ["training_opt.data_root", "not YAML"]),
+        ("training_opt.data_root=!!set {a, b}", ["training_opt.data_root", "(set)"]),
+        ("training_opt.top_k=&a [*a]", ["training_opt.top_k", "within each other"]),
+        ("training_opt.top_k=" + "[" * 5000, ["training_opt.top_k", "not YAML"]),
+        ("training_opt.seed..x=1", ["training_opt.seed", "empty"]),
+        ("=5", ["a key of config is empty"]),
+        ("a\nb=5", [r"--opts is 'a\nb'"]),
+        ("networks.heads.add_module={def_file: x}", ["unknown key", "'hash_head'"]),
+        ("networks={a.b: {def_file: x}}", ["a name in networks is 'a.b'"]),
+        ("networks.hash_head.params.code_length=5000", ["params.code_length", "at most 4096"]),
+        ("networks.feat_model.params.width=wide", ["width is 'wide'", "a whole number"]),
+        ("criterions.classification.loss_params.label_smoothing=x", ["label_smoothing is 'x'"]),
+        ("training_opt.augmentation.crop_ratio=[1.0, 1e18]", ["crop_ratio", "0.01 to 100"]),
+        ("training_opt.augmentation.color_jitter=[0, 0, 0, 1]", ["color_jitter", "hue's to 0.5"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_key_and_remedy(override, words):
@@ -118,6 +153,54 @@ def test_a_broken_config_file_is_named(tmp_path, text, words):
     with pytest.raises(UserError, match=words) as raised:
         load_config(str(path))
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("config = {}\nconfig['data'] = config", "data.data.data"),
+        ("config = {5: 6}", "a key of config is 5, expected text"),
+        ("config = {'data': {'params': {'x': {1, 2}}}}", "data.params.x is {1, 2}"),
+        ("config = {'training_opt': open}", "training_opt is <built-in function open>"),
+    ],
+)
+def test_a_config_file_with_odd_values_is_refused_in_one_line(tmp_path, text, words):
+    path = tmp_path / "odd.py"
+    path.write_text(text)
+    with pytest.raises(UserError) as raised:
+        load_config(str(path))
+    assert words in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x" * 300 + ".py", "x\0.py", "folder.py"])
+def test_a_path_that_is_no_config_file_is_refused(tmp_path, name):
+    (tmp_path / "x.txt").write_text("config = {}")
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(UserError) as raised:
+        load_config(f"{tmp_path}/{name}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_resolved_config_is_a_config_that_takes_overrides(tmp_path):
+    path = str(tmp_path / "config.yaml")
+    resolved = load_config(STAGE_2)
+    write_config(resolved, Path(path))
+    assert load_config(path).to_dict() == resolved.to_dict()
+    assert load_config(path, ["training_opt.seed=7"]).training_opt.seed == 7
+
+
+@pytest.mark.parametrize("text", ["- 1", "{", "", "training_opt: !!set {a}", "\xff"])
+def test_a_broken_resolved_config_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError) as raised:
+        load_config(str(path))
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_missing_config_file_is_named():
