@@ -105,3 +105,48 @@ def test_files_of_the_project_are_named_from_its_root(tmp_path, monkeypatch):
     assert in_project("Digits_LT/stage_1.py") == "config/Digits_LT/stage_1.py"
     assert in_project(str(PROJECT / "main.py")) == "main.py"
     assert in_project(str(tmp_path / "own.py")) == str(tmp_path / "own.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines (part.py:1)"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import no_such_module_of_anyone", "no_such_module_of_anyone"),
+        ("def create_model(:", "SyntaxError"),
+        ("create_model = 5", "defines no create_model()"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_user_error_in_one_line(write_file, text, words):
+    path = write_file("part.py", text)
+    with pytest.raises(UserError) as error:
+        load_function(str(path), "create_model", "networks.x")
+    assert str(error.value).startswith(f"networks.x.def_file is '{path}': ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_python_is_a_user_error(write_file):
+    path = write_file("part.txt")
+    with pytest.raises(UserError, match="expected a Python file"):
+        load_function(str(path), "create_model", "networks.x")
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, OverflowError, MemoryError])
+def test_whatever_a_part_raises_is_a_user_error_that_says_where(kind):
+    def create_model():
+        raise kind("two\nlines")
+
+    with pytest.raises(UserError, match=r"networks\.x: create_model\(.* failed: ") as error:
+        call(create_model, {}, {}, "networks.x")
+    assert kind.__name__ in str(error.value)
+    assert "(test_def_file.py:" in str(error.value)
+    assert "\n" not in str(error.value).replace("\\n", "")
+
+
+def test_a_parts_own_user_error_gets_its_place():
+    def create_model():
+        raise UserError("growth is -1")
+
+    with pytest.raises(UserError, match=r"^networks\.x: growth is -1$"):
+        call(create_model, {}, {}, "networks.x")
