@@ -241,7 +241,7 @@ def inflating_archive(rng: random.Random, specimen: Specimen, path: Path) -> Non
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
     ):
         for part in old.namelist():
-            content = bytes(4_000_000) if "/data/" in part else old.read(part)
+            content = bytes(200_000) if "/data/" in part else old.read(part)
             new.writestr(part, content)
     whole.unlink()
 

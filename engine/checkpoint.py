@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.config import RunConfig
 from engine.dataset import Dataset
 from engine.foreign_weights import NetworkWeights, assign, recognise, renaming_rules
+from engine.published_folder import read_folder
 from engine.weights_file import read_weights_file
 from utils.atomic_file import atomic_path
 from utils.errors import UserError
@@ -62,8 +63,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: if the file is missing, damaged, or holds no weights.
     """
     if _is_folder(Path(path)):
-        from engine.published_folder import read_folder
-
         return read_folder(Path(path))
     values = read_weights_file(path)
     own = isinstance(values, dict) and ("state_dict_best" in values or "networks" in values)
