@@ -20,6 +20,9 @@ from models.memory import build_memory
 from utils.errors import UserError
 
 
+STEPS = 4  # an epoch of the small config
+
+
 def _weights(folder, name=LAST, key="networks"):
     networks = torch.load(folder / name, weights_only=True)[key]
     return {f"{n}.{k}": v for n, net in networks.items() for k, v in net.items()}
@@ -247,6 +250,66 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation_map(tmp_path
     train_and_test(make_config(tmp_path, num_epochs=3))
     best = torch.load(tmp_path / BEST, weights_only=True)
     assert (best["epoch"], best["best_epoch"], best["best_map"]) == (2, 2, 0.9)
+
+
+def _spoil(monkeypatch, steps):
+    """Let the gradient and the loss of these steps, counted from 1, be NaN."""
+    taken, forward = 0, Objective.forward
+
+    def spoilt(self, images, labels):
+        nonlocal taken
+        losses = forward(self, images, labels)
+        taken += self.training
+        return {n: v * float("nan") for n, v in losses.items()} if taken in steps else losses
+
+    monkeypatch.setattr(Objective, "forward", spoilt)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_step_and_checkpoint(
+    tmp_path, monkeypatch
+):
+    _spoil(monkeypatch, {11})
+    words = (
+        f"loss classification is not finite at step {11 - 2 * STEPS} of epoch 3; {LAST} is of "
+        "epoch 2, before it; .*on_bad_loss=skip"
+    )
+    with pytest.raises(UserError, match=words):
+        train_and_test(make_config(tmp_path, num_epochs=4))
+    for name, value in _weights(tmp_path).items():
+        assert value.isfinite().all(), name
+
+
+def test_steps_with_such_losses_are_left_out_if_the_config_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    taken = []
+
+    def count(run, training, images, labels):
+        before = [each.clone() for each in training.objective.state_dict().values()]
+        losses = step(run, training, images, labels)
+        after = training.objective.state_dict().values()
+        same = all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+        taken.append((bool(losses), not same))
+        return losses
+
+    _spoil(monkeypatch, {2, 7})
+    monkeypatch.setattr("engine.train.step", count)
+    metrics = train_and_test(make_config(tmp_path, on_bad_loss="skip"))
+    expected = [number not in (2, 7) for number in range(1, 2 * STEPS + 1)]
+    assert taken == [(each, each) for each in expected]
+    assert "epoch 1: 1 of" in caplog.text
+    assert metrics["map"] > 0
+
+
+def test_a_run_of_nothing_but_such_steps_ends(tmp_path, monkeypatch):
+    _spoil(monkeypatch, range(100))
+    with pytest.raises(UserError, match="all .* steps of epoch 1 had losses or gradients"):
+        train_and_test(make_config(tmp_path, on_bad_loss="skip"))
+
+
+def test_weights_that_diverge_end_the_run_in_a_line(tmp_path):
+    options = {"optimizer": {"name": "SGD", "params": {"lr": 1e30}}}
+    with pytest.raises(UserError, match="loss classification is not finite at step 2 of epoch 1"):
+        train_and_test(make_config(tmp_path, num_epochs=3, **options))
 
 
 def test_a_loss_that_the_head_cannot_serve_is_a_user_error(tmp_path):
