@@ -26,10 +26,9 @@ from search.rows import check_rows, make_rows, plain
 from search.scan import as_columns
 from search.segment import FILES, Part, Segment, file_digest, sync_folder, write_segment
 from search.snapshot import SEGMENTS, Snapshot, open_snapshot
-from search.store import KINDS, Coding, Hits, Ids, Index, Packed, check_k, check_kind
-from search.writer_lock import LOCK, writing
+from search.store import KINDS, Coding, Hits, Ids, Index, Packed, Where, check_k, check_kind
+from search.writer_lock import writing
 from utils.atomic_file import atomic_path
-from utils.errors import UserError
 
 FOLD = 1 << 16  # an add rewrites the last segment along with it while both stay below this
 
@@ -44,17 +43,13 @@ class FaissIndex(Index):
 
     @staticmethod
     def create(folder: Path, coding: Coding, kind: str = "flat") -> "FaissIndex":
-        """A new, empty index.
+        """A new, empty index in a new or empty folder.
 
         Raises:
-            UserError: the folder holds something already.
+            UserError: another process is making one there, or there is no such kind.
         """
         check_kind(kind, KINDS, "faiss")
         folder.mkdir(parents=True, exist_ok=True)
-        if any(each.name != LOCK for each in folder.iterdir()):
-            raise UserError(
-                f"{folder} is not empty; name a new folder, or use python -m search.index add"
-            )
         with writing(folder):
             Manifest(coding, kind).write(folder)
         return FaissIndex(folder)
@@ -96,7 +91,7 @@ class FaissIndex(Index):
         self,
         codes: Packed,
         k: int,
-        where: str | None = None,
+        where: Where = None,
         *,
         model_digest: str | None = None,
         effort: int | None = None,
@@ -133,7 +128,7 @@ class FaissIndex(Index):
             packed[places] = segment.packed(positions, self.coding.code_bytes)
         return packed
 
-    def select(self, where: str | None = None, limit: int | None = None, offset: int = 0) -> Ids:
+    def select(self, where: Where = None, limit: int | None = None, offset: int = 0) -> Ids:
         """As `Index.select`."""
         now = self.snapshot
         found = [

@@ -47,7 +47,7 @@ def scan(
     marks = np.empty(0, np.bool_) if allowed is None else allowed
     parts = max(1, min(torch.get_num_threads(), items // PART))
     bounds = np.linspace(0, items, parts + 1).astype(int)
-    blocks = [query[start : start + QUERIES] for start in range(0, len(query), QUERIES)]
+    blocks = [query[start : start + QUERIES] for start in range(0, max(1, len(query)), QUERIES)]
 
     def work(task: tuple[Words, int, int]) -> Found:
         return _scan_part(task[0], columns, marks, task[1], task[2], code_length, k)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from search.manifest import Manifest, read_manifest
 from search.scan import Found, as_rows, nearest_of, scan
 from search.segment import Segment
-from search.store import Ids, Packed, no_such_id
+from search.store import Ids, Packed, Where, no_such_id
 from search.structures import Structure
-from search.where import parse
+from search.where import Condition, parse
 from utils.errors import UserError
 
 SEGMENTS = "segments"
@@ -47,14 +47,14 @@ class Snapshot:
             for stated in manifest.segments
         ]
         self.first_ids = np.array([view.segment.first_id for view in self.views], np.int64)
-        self.filters: OrderedDict[str, list[Mask]] = OrderedDict()
+        self.filters: OrderedDict[str | Condition, list[Mask]] = OrderedDict()
         self.lock = threading.Lock()
 
     def __len__(self) -> int:
         return sum(len(view.segment) for view in self.views) - len(self.removed)
 
     def nearest(
-        self, packed: Packed, k: int, where: str | None, effort: int | None, exact: bool
+        self, packed: Packed, k: int, where: Where, effort: int | None, exact: bool
     ) -> Found:
         """Ids and distances of the nearest, (queries, k), ordered by (distance, id)."""
         masks = self.masks(where)
@@ -72,7 +72,7 @@ class Snapshot:
             found.append((ids, distances))
         return nearest_of(found, k)
 
-    def masks(self, where: str | None) -> list[Mask | None]:
+    def masks(self, where: Where) -> list[Mask | None]:
         """Which items of each segment may be found; None for all of them."""
         if where is None:
             return [view.alive for view in self.views]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrieval.codes import as_tensor, check_packed
+from search.where import Condition
 from utils.errors import UserError
 
 STORES = ("faiss", "lance")
@@ -18,6 +19,7 @@ BIT_ORDER = "little"  # bit i of a code is bit i % 8, the least significant firs
 
 Packed = NDArray[np.uint8]
 Ids = NDArray[np.int64]
+Where = str | Condition | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Index(ABC):
         self,
         codes: Packed,
         k: int,
-        where: str | None = None,
+        where: Where = None,
         *,
         model_digest: str | None = None,
         effort: int | None = None,
@@ -155,8 +157,8 @@ class Index(ABC):
         Args:
             codes: packed queries (queries, bytes).
             k: items a query.
-            where: a condition on the rows (search.where); those that meet it are searched
-                exactly.
+            where: a condition on the rows, as text (search.where) or read already; those that
+                meet it are searched exactly.
             model_digest: of the model that made the queries.
             effort: lists probed (ivf), candidates kept (hnsw) or bits flipped (mih); None is the
                 kind's default.
@@ -183,7 +185,7 @@ class Index(ABC):
         """
 
     @abstractmethod
-    def select(self, where: str | None = None, limit: int | None = None, offset: int = 0) -> Ids:
+    def select(self, where: Where = None, limit: int | None = None, offset: int = 0) -> Ids:
         """Ids, ascending, of the items whose rows meet a condition."""
 
     @abstractmethod

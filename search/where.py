@@ -76,11 +76,13 @@ class Among:
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray:
         """As `Condition`."""
-        found: pa.ChunkedArray | None = None
-        for value in self.values:
-            one = Compare(self.column, "=", value).mask(table)
-            found = one if found is None else pc.or_kleene(found, one)
-        return found
+        values = pa.array(self.values)  # integers, or floats where one is
+
+        def among(column: pa.Array) -> pa.Array:
+            found = pc.is_in(column.cast(values.type), value_set=values)
+            return pc.if_else(pc.is_valid(column), found, pa.scalar(None, pa.bool_()))
+
+        return _over_values(table[self.column], among)
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,13 @@ class Both:
         return join(self.left.mask(table), self.right.mask(table))
 
 
-def parse(text: str) -> Condition:
-    """Read a condition.
+def parse(text: str | Condition) -> Condition:
+    """Read a condition, which may be read already.
 
     Raises:
         UserError: it is none; says what came where.
     """
-    return _Parser(text).whole()
+    return _Parser(text).whole() if isinstance(text, str) else text
 
 
 def _over_values(column: pa.ChunkedArray, test) -> pa.ChunkedArray:  # type: ignore[no-untyped-def]
