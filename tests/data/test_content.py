@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+import data.content
 from data.content import (
     INDEX_NAME,
     cache_folders,
@@ -12,6 +13,7 @@ from data.content import (
     hash_bytes,
     writable_folder,
 )
+from data.faults import DataError
 from data.image_folder import create_source
 from utils.errors import UserError
 
@@ -89,3 +91,53 @@ def test_a_missing_file_is_named(source):
     source.path(3).unlink()
     with pytest.raises(UserError, match=str(source.path(3))):
         checked_digests(source, everything(source))
+
+
+def test_all_broken_files_are_found_at_once_and_only_changed_files_are_decoded_again(
+    source, monkeypatch
+):
+    whole = {index: source.path(index).read_bytes() for index in (1, 3)}
+    source.path(1).write_bytes(whole[1][:70])
+    source.path(3).write_bytes(b"")
+    decoded = []
+    check = type(source).check
+    monkeypatch.setattr(
+        type(source), "check", lambda self, index: decoded.append(index) or check(self, index)
+    )
+    with pytest.raises(DataError) as error:
+        checked_digests(source, everything(source))
+    assert len(error.value.faults) == 2 and sorted(decoded) == [0, 1, 2, 3, 4]
+    for index, fault in zip((1, 3), error.value.faults, strict=True):
+        assert fault.startswith(f"image {source.path(index)} cannot be read")
+    decoded.clear()
+    for index, content in whole.items():
+        source.path(index).write_bytes(content)
+    assert len(checked_digests(source, everything(source))) == 5 and sorted(decoded) == [1, 3]
+    decoded.clear()
+    checked_digests(source, everything(source))
+    assert decoded == []
+
+
+def test_what_was_checked_before_an_interruption_is_not_checked_again(source, monkeypatch):
+    decoded = []
+
+    def check(self, index):
+        decoded.append(index)
+        if len(decoded) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(data.content, "available_cores", lambda: 1)
+    monkeypatch.setattr(type(source), "check", check)
+    with pytest.raises(KeyboardInterrupt):
+        checked_digests(source, everything(source))
+    checked_digests(source, everything(source))
+    assert [decoded.count(index) for index in range(4)] == [1, 1, 1, 2] and 4 in decoded
+
+
+def test_another_decoding_checks_all_files_again(source, monkeypatch):
+    checked_digests(source, everything(source))
+    (source.root / ".lth_cache" / INDEX_NAME).rename(source.root / ".lth_cache/checked-1.json")
+    checked = []
+    monkeypatch.setattr(type(source), "check", lambda self, index: checked.append(index))
+    checked_digests(source, everything(source))
+    assert sorted(checked) == [0, 1, 2, 3, 4]

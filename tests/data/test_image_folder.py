@@ -4,7 +4,10 @@ import shutil
 import numpy as np
 import pytest
 
+from data.check import check_source
+from data.faults import DataError
 from data.image_folder import create_source
+from data.images import open_images
 from utils.errors import UserError
 
 TRAIN_TEST = {"train/cat": 3, "train/dog": 2, "test/cat": 1, "test/dog": 2}
@@ -103,3 +106,70 @@ def test_names_that_are_not_utf8_are_named(write_images, name):
     with pytest.raises(UserError, match=r"b'\\xff(\.png)?'.*not UTF-8") as error:
         create_source(root)
     str(error.value).encode()
+
+
+def test_links_are_what_they_point_to(write_images, tmp_path):
+    root = write_images({"set/train/cat": 1, "set/train/dog": 1, "far/cow": 2})
+    (root / "set/train/cow").symlink_to(root / "far/cow")
+    (root / "set/train/cat/001.png").symlink_to(root / "far/cow/000.png")
+    (root / "set/train/cat/folder.png").symlink_to(root / "far")
+    (root / "set/notes").symlink_to("nowhere")
+    source = create_source(root, "set")
+    assert source.class_names == ["cat", "cow", "dog"]
+    assert names_of(source, "train")[:2] == ["train/cat/000.png", "train/cat/001.png"]
+    assert source.read(1).tobytes() == source.read(2).tobytes()
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "lost.png"])  # the second leads to itself
+def test_image_links_to_nowhere_are_found_before_training(write_images, target):
+    root = write_images(TRAIN_TEST)
+    path = root / "train/cat/lost.png"
+    path.symlink_to(target)
+    source = create_source(root)
+    (line,) = check_source(source).unreadable
+    assert line.startswith(f"image {path} cannot be read")
+    for cache_size in ("auto", None):
+        with pytest.raises(UserError, match=str(path)):
+            open_images(source, cache_size).digests(np.arange(len(source)))
+
+
+@pytest.mark.parametrize("place", ["test", "train/eel", "test/cat", "train/cat/eel.png/cow"])
+@pytest.mark.parametrize("target", ["nowhere", None])
+def test_folder_links_to_nowhere_are_named(write_images, place, target):
+    root = write_images({"train/cat": 1, "train/dog": 1})
+    path = root / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(path.name if target is None else target)
+    if place.endswith("cow"):  # beneath a folder that nothing is looked for in
+        assert len(create_source(root)) == 2
+        return
+    with pytest.raises(UserError, match=f"folder {path} cannot be read") as error:
+        create_source(root)
+    assert "\n" not in str(error.value)
+
+
+def test_all_unreadable_folders_are_found_at_once(write_images, monkeypatch):
+    root = write_images(TRAIN_TEST)
+    locked = [str(root / "train/dog"), str(root / "test/cat")]
+    scandir = os.scandir
+
+    def look(folder):
+        if str(folder) in locked:  # root may look anywhere, so that rights alone show nothing
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", look)
+    with pytest.raises(DataError) as error:
+        create_source(root)
+    for folder, fault in zip(locked, error.value.faults, strict=True):
+        assert fault.startswith(f"folder {folder} cannot be read (Permission denied)")
+
+
+def test_strange_names_stay_on_one_line(write_images):
+    root = write_images({"train/a\nb": 2, "train/" + "x" * 250: 1, "train/é漢": 1})
+    source = create_source(root)
+    assert source.class_names == ["a\nb", "x" * 250, "é漢"]
+    assert open_images(source).array.shape == (4, 8, 8, 3)
+    source.path(0).write_bytes(b"")
+    (line,) = check_source(source).unreadable
+    assert line.isprintable() and "a\\nb/000.png" in line

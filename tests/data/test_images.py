@@ -10,6 +10,8 @@ from PIL import Image
 
 import data.images
 from data.augment import Augmentation, evaluation_batch
+from data.check import check_source
+from data.faults import DataError
 from data.file_images import FileImages
 from data.image_folder import create_source
 from data.images import ArrayImages, open_images
@@ -90,6 +92,30 @@ def test_the_cache_is_used_again_and_follows_changed_files(small, write_image, m
     assert np.flatnonzero((second != first).any((1, 2, 3))).tolist() == [2]
     reordered = replace(small, image_names=small.image_names[::-1])
     assert np.array_equal(open_images(reordered).array, second[::-1])
+
+
+@pytest.mark.parametrize("decoder", ["data.images.DECODING", "PIL.__version__"])
+def test_another_decoding_is_not_given_the_old_pixels(small, monkeypatch, decoder):
+    open_images(small)
+    monkeypatch.setattr(decoder, "0.1")
+    monkeypatch.setattr(data.images, "_decode_into", lambda array, source: array.fill(7))
+    assert (open_images(small).array == 7).all()
+    monkeypatch.undo()
+    assert np.array_equal(open_images(small).array[4], np.asarray(small.read(4)))
+
+
+def test_features_that_are_no_numbers_are_named_before_training(array_source):
+    source = array_source(train=[2, 2])
+    features = np.ones((4, 3), np.float32)
+    features[1, 0], features[3, 2] = np.nan, -np.inf
+    source = replace(source, arrays=None, features=features)
+    with pytest.raises(DataError) as error:
+        open_images(source)
+    assert (
+        error.value.faults
+        == [f"features of image/{i:05d} are NaN or infinite" for i in (1, 3)]
+        == check_source(source).unreadable
+    )
 
 
 @pytest.mark.parametrize("spoil", [b"", b"\x93NUMPY", None])

@@ -29,6 +29,21 @@ def turned(value):
     return exif.tobytes()
 
 
+def renumbered(content, numbers):
+    """Give the components of a JPEG file other numbers, in the frame's header and the scan's."""
+    content = bytearray(content)
+    frame, scan = content.index(b"\xff\xc0") + 10, content.index(b"\xff\xda") + 5
+    for place, number in enumerate(numbers):
+        content[frame + 3 * place] = content[scan + 2 * place] = number
+    return bytes(content)
+
+
+def adobe(content, transform):
+    """Add Adobe's marker, which says what the components are."""
+    marker = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+    return content[:2] + marker + content[2:]
+
+
 def tensor(content):
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
 
@@ -47,6 +62,12 @@ def tensor(content):
         (encoded(wave(mode="CMYK")), False),
         (encoded(wave(), progressive=True), False),
         (encoded(wave(), keep_rgb=True), False),
+        (renumbered(encoded(wave()), b"RGB"), False),
+        (renumbered(encoded(wave()), bytes([0, 1, 2])), False),
+        (adobe(encoded(wave()), 1), True),
+        (adobe(encoded(wave()), 0), False),
+        (adobe(encoded(wave()), 2), False),
+        (encoded(wave((1, 1))), False),
         (encoded(wave())[:-2], False),
         (encoded(wave()) + b"tail", False),
         (encoded(wave(), subsampling=0).replace(b"\x01\x11\x00", b"\x01\x41\x00", 1), False),

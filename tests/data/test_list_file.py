@@ -1,6 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
+from data.check import check_source
+from data.faults import DataError
+from data.images import open_images
 from data.list_file import create_source
 from data.protocol import ROLES, Draw, Protocol
 from data.split import make_split
@@ -167,7 +173,7 @@ def test_joined_lists_have_one_subset(root):
         (["0.png 0", "0.png 1"], None, "train.txt, line 2: 0.png has other labels .* line 1"),
         (["0.png 0"], ["", "0.png 1"], "test.txt, line 2: 0.png has other labels"),
         (["0.png 0 1"], ["1.png 1"], "test.txt, line 1: 1 labels where .*train.txt, line 1 has 2"),
-        (["absent.png 0"], None, "train.txt, line 1: image .*absent.png does not exist"),
+        (["no.png 0", "nor.png 0"], None, "train.txt, line 1: image .*no.png does not exist, nor"),
     ],
 )
 def test_malformed_lists_name_file_and_line(root, train, test, said):
@@ -175,6 +181,79 @@ def test_malformed_lists_name_file_and_line(root, train, test, said):
     with pytest.raises(UserError, match=said) as error:
         create_source(root, "train.txt", test="test.txt" if test else None, image_folder="pictures")
     assert "\n" not in str(error.value)
+
+
+def test_all_malformed_lines_are_found_at_once(root):
+    write(root, train=["0.png 0", "1.png x", "2.png -1", "0.png 1"], test=["3.png 0", "4.png"])
+    with pytest.raises(DataError) as error:
+        create_source(root, "train.txt", test="test.txt", image_folder="pictures")
+    places = [fault.partition(": ")[0] for fault in error.value.faults]
+    train, test = root / "train.txt", root / "test.txt"
+    assert places == [f"{train}, line 2", f"{train}, line 3", f"{test}, line 2"]
+    assert "and 2 more such faults" in str(error.value)
+    write(root, train=["0.png 0", "1.png 1", "0.png 1", "1.png 0"])
+    with pytest.raises(DataError) as error:
+        create_source(root, "train.txt", image_folder="pictures")
+    assert [fault[len(f"{train}, line ")] for fault in error.value.faults] == ["3", "4"]
+
+
+@pytest.mark.parametrize("cache_size", ["auto", 8, None])
+def test_all_missing_images_are_found_before_training_by_the_line_that_lists_them(root, cache_size):
+    for name in ("2.png", "5.png"):
+        (root / "pictures" / name).unlink()
+    (root / "pictures/5.png").symlink_to("nowhere.png")
+    (root / "pictures/folder.png").mkdir()
+    lines = ["0.png 0", "", "1.png 1", "2.png 0", "folder.png 1", "a\x01b.png 0"]
+    write(root, train=lines, test=["3.png 0", "5.png 1", "2.png 0"])
+    source = create_source(root, "train.txt", "test.txt", image_folder="pictures")
+    with pytest.raises(DataError) as error:
+        open_images(source, cache_size).digests(np.arange(len(source)))
+    listed = [("train.txt, line 4", "2.png"), ("train.txt, line 5", "folder.png")]
+    listed += [("train.txt, line 6", "a\\x01b.png"), ("test.txt, line 2", "5.png")]
+    for faults in (error.value.faults, check_source(source).unreadable):
+        assert len(faults) == 4
+        for (place, name), fault in zip(listed, faults, strict=True):
+            assert fault.startswith(f"{root / place}: image ") and name in fault
+            assert fault.isprintable()
+
+
+def test_images_may_be_listed_by_absolute_paths(root):
+    write(root, train=[f"{root}/pictures/{i}.png {i % 2}" for i in range(4)])
+    source = create_source(root, "train.txt", image_folder="elsewhere")
+    pixels = open_images(source).array
+    assert np.array_equal(pixels[3], np.asarray(Image.open(root / "pictures/3.png")))
+
+
+@pytest.mark.parametrize("label", ["99999999999", "9" * 400, "1" + "0" * 18])
+def test_an_absurd_class_number_costs_no_memory(root, label):
+    write(root, train=["0.png 0", f"1.png {label}"])
+    with pytest.raises(UserError, match=r"line 2: class .* but class '1' has no training image"):
+        create_source(root, "train.txt", image_folder="pictures")
+
+
+def test_class_names_stand_once(root):
+    write(root, train=["0.png 0", "1.png 1"], names=["cat", "dog", "", "cat"])
+    with pytest.raises(UserError, match=r"names.txt, line 4: class 'cat' stands in line 1 already"):
+        create_source(root, "train.txt", image_folder="pictures", class_names="names.txt")
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["0.png", "x y.png", "0", "1", "-1", "²", "٧", "", "\t", "1e3"])),
+        max_size=6,
+    )
+)
+def test_any_lines_are_read_or_refused_by_file_and_line(tmp_path_factory, lines):
+    root = tmp_path_factory.getbasetemp() / "any_lines"
+    root.mkdir(exist_ok=True)
+    (root / "0.png").touch()
+    write(root, train=[" ".join(words) for words in lines])
+    try:
+        source = create_source(root, "train.txt")
+    except UserError as error:
+        assert str(error).isprintable() and str(root / "train.txt") in str(error)
+    else:
+        assert len(source.places) == len(source) > 0
 
 
 @pytest.mark.parametrize(
