@@ -142,7 +142,7 @@ class ForeignWeights:
 class NetworkWeights:
     """A network's weights, by its own names; `sources` are the file's names of them.
 
-    left_out: parts of the file that no network of this project has.
+    left_out: names in the file that no network of this project has, or that repeat others.
     """
 
     format: str
@@ -193,7 +193,8 @@ def assign(foreign: ForeignWeights, model: nn.Sequential) -> dict[str, NetworkWe
     if absent and hash_layer and "hash_layer.weight" not in parts:
         parts = _with_hash_layer(parts, f"backbone.{absent[0]}.")
     keys: dict[str, dict[str, str]] = {name: {} for name in networks}
-    left_out = []
+    used = set(parts.values())
+    left_out = [name for key, name in foreign.files.items() if key not in used]
     for part, key in parts.items():
         inside = part.removeprefix("backbone.")
         if inside == part:

@@ -245,7 +245,7 @@ def hashnet_state(network, codes):
 
 
 @pytest.mark.parametrize("form", ["two names", "Sequential", "one name", "its last layer"])
-def test_single_networks_of_hashnet_and_adsh_give_their_codes(tmp_path, form):
+def test_single_networks_of_hashnet_and_adsh_give_their_codes(tmp_path, form, lines):
     torch.manual_seed(0)
     network, codes = torchvision.models.resnet18().eval(), nn.Linear(512, 8)
     state = hashnet_state(network, codes)
@@ -262,6 +262,8 @@ def test_single_networks_of_hashnet_and_adsh_give_their_codes(tmp_path, form):
     load(model, state, tmp_path / "x.pt")
     with torch.no_grad():
         assert torch.equal(model(images)["codes"], torch.tanh(network(images)))
+    assert ("left out of the file: feature_layers (120)" in lines[0]) == (form == "two names")
+    assert "→ layers.codes.*" in lines[1]
 
 
 def test_two_names_of_one_layer_must_agree(tmp_path):
