@@ -11,6 +11,7 @@ from engine.build import (
     build_networks,
     build_optimizer,
     build_scheduler,
+    check_config_parts,
 )
 from utils.errors import UserError
 
@@ -103,3 +104,114 @@ def _options(**changes):
 
 def _cpu():
     return torch.device("cpu")
+
+
+def checked(tmp_path, **changes):
+    """The config, through the check that touches no data."""
+    config = make_config(tmp_path, **changes)
+    check_config_parts(config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": {"name": "SGD", "params": {"lr": -1.0}}}, ["training_opt.optimizer", "-1"]),
+        ({"optimizer": {"name": "SGD", "params": {"lr": 1e38}}}, ["lead to infinity", "1e+38"]),
+        ({"optimizer": {"name": "Adam", "params": {"betas": [0.9]}}}, ["training_opt.optimizer"]),
+        ({"optimizer": {"name": "LBFGS", "params": {}}}, ["training_opt.optimizer", "closure"]),
+        ({"optimizer": {"name": "Tensor"}}, ["optimizer.name", "did you mean"]),
+        ({"optimizer": {"name": "Optimizer"}}, ["optimizer.name", "did you mean"]),
+        ({"scheduler": {"name": "partial"}}, ["scheduler.name", "did you mean"]),
+        (
+            {"scheduler": {"name": "CosineAnnealingLR", "params": {"eta_min": {}}}},
+            ["training_opt.scheduler", "eta_min"],
+        ),
+        (
+            {"scheduler": {"name": "CosineAnnealingLR", "params": {"T_max": 0}}},
+            ["training_opt.scheduler", "ZeroDivisionError"],
+        ),
+        (
+            {
+                "scheduler": {"name": "CosineAnnealingLR", "params": {"eta_min": "x"}},
+                "warmup_epochs": 50,
+            },
+            ["training_opt.scheduler"],
+        ),
+        ({"networks": {"feat_model": {"def_file": "./models/small_cnn.py",
+            "optim_params": {"lr": [None]}}}}, ["networks.feat_model.optim_params"]),
+        ({"networks": {"feat_model": {"def_file": "./models/small_cnn.py",
+            "optim_params": {"lr": -1}}}}, ["networks.feat_model.optim_params"]),
+        ({"networks": {"modules": {"def_file": "./models/small_cnn.py"}}}, ["networks.modules"]),
+    ],
+)  # fmt: skip
+def test_what_no_step_survives_is_refused_before_any_data_is_touched(tmp_path, changes, words):
+    with pytest.raises(UserError) as error:
+        checked(tmp_path, **changes)
+    assert all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop", "NAdam", "Adagrad", "Rprop", "ASGD"])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        None,
+        {"name": "CosineAnnealingLR", "params": {"eta_min": 1e-7}},
+        {"name": "StepLR", "params": {"step_size": 3}},
+        {"name": "MultiStepLR", "params": {"milestones": [1, 2]}},
+        {"name": "CosineAnnealingWarmRestarts", "params": {"T_0": 1}},
+        {"name": "LinearLR", "params": {}},
+    ],
+)
+def test_torchs_common_optimizers_and_schedulers_pass(tmp_path, name, scheduler):
+    before = torch.random.get_rng_state()
+    params = {"lr": 0.1}
+    checked(tmp_path, optimizer={"name": name, "params": params}, scheduler=scheduler)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+PARTS = """
+from torch import nn
+def create_model(width: int = 3, sizes: "tuple[float, float]" = (1, 2), any=None): return WHAT
+def create_loss(): return WHAT
+"""
+
+
+@pytest.mark.parametrize("section", ["networks", "criterions"])
+@pytest.mark.parametrize("made", ["None", "5", "'two\\nlines'"])
+def test_a_part_that_makes_no_module_is_named(tmp_path, section, made):
+    path = tmp_path / "part.py"
+    path.write_text(PARTS.replace("WHAT", repr(eval(made))))
+    config = make_config(tmp_path, **{section: {"own": {"def_file": str(path)}}})
+    with pytest.raises(UserError, match=rf"^{section}\.own: .*part\.py makes ") as error:
+        build_networks(config, 5)
+        build_criterions(config, 5, COUNTS, _cpu())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"width": 0.5}, "width is 0.5, expected a whole number"),
+        ({"width": True}, "width is True, expected a whole number"),
+        ({"sizes": [1, "x"]}, "sizes is [1, 'x'], expected a list of a number"),
+        ({"sizes": [1, 2.5], "any": "thing"}, None),
+    ],
+)
+def test_params_are_held_against_annotations(tmp_path, params, expected):
+    path = tmp_path / "part.py"
+    path.write_text(PARTS.replace("WHAT", "nn.Identity()"))
+    networks = {"feat_model": {"def_file": str(path), "params": params}}
+    if expected is None:
+        checked(tmp_path, networks=networks)
+        return
+    with pytest.raises(UserError) as error:
+        checked(tmp_path, networks=networks)
+    assert f"networks.feat_model.params.{expected}" in str(error.value)
+
+
+def test_annotations_that_name_nothing_are_passed_over(tmp_path):
+    path = tmp_path / "part.py"
+    path.write_text("def create_model(width: 'Width' = 1): ...\n")
+    checked(tmp_path, networks={"feat_model": {"def_file": str(path), "params": {"width": "x"}}})
