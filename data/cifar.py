@@ -1,10 +1,13 @@
 """CIFAR-10 and CIFAR-100 as torchvision stores them (Krizhevsky, 2009)."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
 
+from data.faults import shown
 from data.source import Source, find_root, join_subsets
 from utils.errors import UserError
 
@@ -34,11 +37,11 @@ def create_source(
     root = find_root(data_root, "", f"the folder {dataset.base_folder} in it")
     try:
         parts = [dataset(root, train=train, download=download) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # of a foreign file the unpickler raises errors of every kind
+        reason = _missing(dataset, root / dataset.base_folder) or " ".join(str(error).split())
         remedy = "check the network" if download else "put it there or set download: True"
         raise UserError(
-            f"{name} is not in {root / dataset.base_folder} ({reason}); {remedy}"
+            f"{name} is not in {shown(root / dataset.base_folder)} ({reason}); {remedy}"
         ) from error
     train, test = parts
     sizes = len(train.data), len(test.data)
@@ -52,3 +55,14 @@ def create_source(
         arrays=np.concatenate([train.data, test.data]),
     )
     return join_subsets(source) if join else source
+
+
+def _missing(dataset: type[CIFAR10], folder: Path) -> str:
+    """Return which files are absent or not as published, nothing if all are there."""
+    published = [*dataset.train_list, *dataset.test_list]
+    published.append([dataset.meta["filename"], dataset.meta["md5"]])
+    return ", ".join(
+        f"{file} is {'damaged' if os.path.isfile(folder / file) else 'absent'}"  # noqa: PTH113
+        for file, digest in published
+        if not check_integrity(folder / file, digest)
+    )

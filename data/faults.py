@@ -11,13 +11,14 @@ Result = TypeVar("Result")
 
 
 class DataError(UserError):
-    """Mistakes in the data; the message is the first of them and how many follow.
+    """Mistakes in the data; the message is the first of them and how many there are.
 
     faults: all of them, one line each.
     """
 
     def __init__(self, faults: Sequence[str]) -> None:
-        more = f" (and {len(faults) - 1} more such faults)" if len(faults) > 1 else ""
+        count = len(faults)
+        more = f" (the first of {count} faults; --check_data lists all)" if count > 1 else ""
         super().__init__(f"{faults[0]}{more}")
         self.faults = list(faults)
 

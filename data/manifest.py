@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,7 @@ def read_split(path: str | Path, source: Source) -> Split:
             database=database_images(source, query),
             open_query=source.subsets.get("open", _EMPTY),
             class_counts=np.array([sizes.get(n, 0) for n in source.class_names], dtype=np.int64),
-            imbalance_factor=value["imbalance_factor"],
-            mu=value["mu"],
-            protocol=value["protocol"],
-            seed=value["seed"],
-            headline_k=value.get("headline_k"),
+            **_described(value),
         )
     except UserError:
         raise
@@ -100,6 +97,23 @@ def read_split(path: str | Path, source: Source) -> Split:
             " were changed; use the dataset it was made from or make a new split"
         )
     return split
+
+
+def _described(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what a split says of itself; the digest does not cover it, so its kinds are checked.
+
+    Raises:
+        ValueError: a value is of another kind.
+    """
+    given = {key: value.get(key) for key in ("imbalance_factor", "mu", "headline_k")}
+    for key, number in given.items():
+        kinds = (int,) if key == "headline_k" else (int, float)
+        if number is not None and not (type(number) in kinds and 0 < number < math.inf):
+            raise ValueError(f"{key} is {number!r}")
+    given |= {"protocol": value["protocol"], "seed": value["seed"]}
+    if not isinstance(given["protocol"], str) or type(given["seed"]) is not int:
+        raise ValueError(f"protocol is {given['protocol']!r}, seed is {given['seed']!r}")
+    return given
 
 
 def _names(source: Source, indices: np.ndarray) -> list[str]:

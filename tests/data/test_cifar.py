@@ -55,12 +55,27 @@ def test_absent_files_without_download(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["two", "test", "meta"])
+def test_a_damaged_file_is_named_before_it_is_unpickled(tmp_path, monkeypatch, name):
+    fake_cifar10(tmp_path, monkeypatch)
+    path = tmp_path / CIFAR10.base_folder / name
+    whole = path.read_bytes()
+    damaged = [whole[:-1], b"", whole[:20] + b"x" + whole[21:], b"cos\nsystem\n(S'exit 1'\ntR."]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"CIFAR10 is not in .* \({name} is damaged\)"):
+            create_source(tmp_path, name="CIFAR10")
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name} is absent"):
+        create_source(tmp_path, name="CIFAR10")
+
+
 def test_failed_download(tmp_path, monkeypatch):
     def fail(self):
         raise OSError("no route to host")
 
     monkeypatch.setattr(CIFAR10, "download", fail)
-    with pytest.raises(UserError, match=r"no route to host.*check the network"):
+    with pytest.raises(UserError, match=r"data_batch_1 is absent.*check the network"):
         create_source(tmp_path, name="CIFAR10", download=True)
 
 

@@ -23,7 +23,7 @@ def test_every_result_or_every_mistake(numbers):
     with pytest.raises(DataError) as error:
         for_all(halved, numbers)
     assert error.value.faults == [f"{number} is odd" for number in odd]
-    more = f" (and {len(odd) - 1} more such faults)" if len(odd) > 1 else ""
+    more = f" (the first of {len(odd)} faults; --check_data lists all)" if len(odd) > 1 else ""
     assert str(error.value) == f"{odd[0]} is odd{more}"
 
 

@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from data.features import create_source, read_features, write_features
 from data.images import open_images
@@ -18,6 +20,25 @@ def drawn(array_source):
         return source, features
 
     return make
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    places=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8),
+    kept=st.integers(0, 2**20),
+)
+def test_any_spoilt_file_is_read_or_refused_by_name(tmp_path, drawn, places, kept):
+    path = tmp_path / "x.npz"
+    write_features(path, *drawn(), {})
+    content = bytearray(path.read_bytes())
+    for place, value in places:
+        content[place % len(content)] = value
+    path.write_bytes(content[: kept % len(content)] if kept % 2 else content)
+    try:
+        open_images(create_source(tmp_path, "x.npz"))
+    except UserError as error:
+        assert "x.npz" in str(error) or "are NaN" in str(error)
+        assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

@@ -190,7 +190,7 @@ def test_all_malformed_lines_are_found_at_once(root):
     places = [fault.partition(": ")[0] for fault in error.value.faults]
     train, test = root / "train.txt", root / "test.txt"
     assert places == [f"{train}, line 2", f"{train}, line 3", f"{test}, line 2"]
-    assert "and 2 more such faults" in str(error.value)
+    assert "the first of 3 faults" in str(error.value)
     write(root, train=["0.png 0", "1.png 1", "0.png 1", "1.png 0"])
     with pytest.raises(DataError) as error:
         create_source(root, "train.txt", image_folder="pictures")
@@ -237,12 +237,10 @@ def test_class_names_stand_once(root):
         create_source(root, "train.txt", image_folder="pictures", class_names="names.txt")
 
 
-@given(
-    st.lists(
-        st.lists(st.sampled_from(["0.png", "x y.png", "0", "1", "-1", "²", "٧", "", "\t", "1e3"])),
-        max_size=6,
-    )
-)
+WORD = st.sampled_from(["0.png", "x y.png", "0", "1", "-1", "²", "\u0667", "", "\t", "1e3"])
+
+
+@given(st.lists(st.lists(WORD), max_size=6))
 def test_any_lines_are_read_or_refused_by_file_and_line(tmp_path_factory, lines):
     root = tmp_path_factory.getbasetemp() / "any_lines"
     root.mkdir(exist_ok=True)

@@ -5,6 +5,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from data.manifest import digest, manifest, read_split
 from data.open_classes import hold_out_classes
@@ -55,6 +57,60 @@ def test_digest_changes_with_any_role_label_or_name_but_not_with_the_order(balan
     roles = ("train", "validation", "query", "database")
     moved = replace(split, **{role: np.sort(place[getattr(split, role)]) for role in roles})
     assert digest(manifest(shuffled, moved)) == digest(manifest(balanced, split))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda value: (
+        st.lists(value, max_size=3) | st.dictionaries(st.text(max_size=3), value, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+DESCRIBED = {  # what the digest does not cover
+    "imbalance_factor": (int, float, type(None)),
+    "mu": (int, float, type(None)),
+    "protocol": (str,),
+    "seed": (int,),
+}
+
+
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(data=st.data())
+def test_a_manifest_with_any_value_changed_is_refused_in_one_line(balanced, tmp_path, data):
+    value = manifest(balanced, make_split(balanced, imbalance_factor=10))
+    key = data.draw(st.sampled_from(sorted(value)))
+    value[key] = new = data.draw(JSON.filter(lambda new: new != value[key]))
+    (tmp_path / "split.json").write_text(json.dumps(value))
+    if (
+        key in DESCRIBED
+        and type(new) in DESCRIBED[key]
+        and (isinstance(new, str) or not new or new > 0)
+    ):
+        return  # says nothing of images and labels
+    with pytest.raises(UserError) as error:
+        read_split(tmp_path / "split.json", balanced)
+    assert "split.json" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[" * 100_000, b"{}", b"[1]", b'{"classes": 5}']
+)
+def test_files_that_are_no_manifest_are_refused(balanced, tmp_path, content):
+    (tmp_path / "split.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"split\.json is not a manifest"):
+        read_split(tmp_path / "split.json", balanced)
+
+
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
+def test_a_manifest_may_have_passed_through_an_editor_of_windows(balanced, tmp_path, coding):
+    split = make_split(balanced, imbalance_factor=10)
+    text = json.dumps(manifest(balanced, split), indent=1).replace("\n", "\r\n")
+    (tmp_path / "split.json").write_bytes(text.encode(coding))
+    assert equal(read_split(tmp_path / "split.json", balanced), split)
 
 
 @pytest.mark.parametrize(("factor", "start"), [(None, "d5a253ddffde"), (4, "ee8f808b6c07")])

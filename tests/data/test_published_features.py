@@ -6,6 +6,7 @@ import scipy.io
 import torch
 from torch import nn
 
+import data.published_features
 from data.features import create_source
 from data.images import open_images
 from data.split import make_split
@@ -13,6 +14,13 @@ from utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST = RNG.normal(size=(12, 4)), RNG.normal(size=(6, 4))
+
+
+@pytest.fixture(autouse=True)
+def no_trial(request, monkeypatch):
+    """A trial of every file in a process of its own would take a second a test."""
+    if "process" not in request.node.name:
+        monkeypatch.setattr(data.published_features, "_survive", lambda path: None)
 
 
 def _matlab(folder, **changes):
@@ -40,6 +48,15 @@ def _tensors(folder, targets, **changes):
     }
     torch.save(value | changes, folder / "x.t")
     return rows, create_source(folder, "x.t")
+
+
+def test_a_file_whose_reading_ends_the_process_is_refused(tmp_path, monkeypatch):
+    _matlab(tmp_path)
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    (tmp_path / "sitecustomize.py").write_text(f"if True: {code}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"x\.mat cannot be read \(the reading ends with SIGSEGV\)"):
+        create_source(tmp_path, "x.mat")
 
 
 @pytest.mark.parametrize("transposed", [False, True])
