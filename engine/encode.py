@@ -13,7 +13,8 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def encode(arguments: argparse.Namespace) -> int:
         names = output.missing(files)
         kept = len(files.rows) - len(names)
         started = time.perf_counter()
-        unreadable = _encode(model, files, names, output, length)
+        with _stopping_between_batches():
+            unreadable = _encode(model, files, names, output, length)
         seconds = time.perf_counter() - started
         count = output.finish(files)
     taken = f", {kept} of them kept from before" if kept else ""
@@ -107,9 +109,31 @@ def _encode(
     return unreadable
 
 
+@contextmanager
+def _stopping_between_batches() -> Iterator[None]:
+    """Heed a signal when a batch is done, so that the processes that read end in good order.
+
+    Raises:
+        Stopped: also if the signal ended one of them, which torch reports as an error.
+    """
+    with SIGNALS.deferred():
+        try:
+            yield
+        except RuntimeError:
+            if SIGNALS.number:
+                raise Stopped(SIGNALS.number) from None
+            raise
+
+
 def _advance(bar: tqdm, end: int, count: int) -> None:
-    """Move the bar on, but not beyond the end of a part, whose last batch is filled up."""
+    """Move the bar on, but not beyond the end of a part, whose last batch is filled up.
+
+    Raises:
+        Stopped: if a signal has come.
+    """
     bar.update(min(count, end - bar.n))
+    if SIGNALS.number:
+        raise Stopped(SIGNALS.number)
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
