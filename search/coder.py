@@ -94,7 +94,7 @@ def code_picture(coder: Coder, path: Path) -> Packed:
     """
     codes, unreadable = coder.code(path.parent, [path.name])
     if unreadable:
-        raise UserError(f"{path}: cannot be read ({next(iter(unreadable.values()))})")
+        raise UserError(next(iter(unreadable.values())))
     return codes
 
 

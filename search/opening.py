@@ -53,9 +53,9 @@ def check_new(place: str | Path) -> None:
         UserError: it is there and not empty.
     """
     folder = Path(place)
-    if "://" not in str(place) and folder.exists():
-        if not folder.is_dir() or any(each.name != LOCK for each in folder.iterdir()):
-            raise UserError(
-                f"{place} is there and not empty; name a new folder, or use "
-                "python -m search.index add"
-            )
+    if "://" in str(place) or not folder.exists():
+        return
+    if not folder.is_dir() or any(each.name != LOCK for each in folder.iterdir()):
+        raise UserError(
+            f"{place} is there and not empty; name a new folder, or use python -m search.index add"
+        )

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import draw_codes, numbered_rows, plain_search
+from drawn_codes import draw_codes, numbered_rows, plain_search
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
