@@ -7,7 +7,6 @@ a UserError is a failure, and so is a line that does not name the key, or half a
 
 import random
 import shutil
-import signal
 import time
 import traceback
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.config_mutations import BROKEN_PARTS, Mutant, mutate
 from benchmarks.fault_findings import Finding
+from benchmarks.time_limit import TooSlow, limited
 from engine.build import check_config_parts
 from engine.config import RunConfig, load_config
 from engine.dataset import open_source
@@ -50,10 +50,6 @@ OF_SMOKE = {
     "data": ["def_file", "params"],
     "alternate": ["iterations", "epochs"],
 }
-
-
-class TooSlow(BaseException):
-    """No part of the project may catch it."""
 
 
 def run(count: int, seed: int, folder: Path) -> Finding:
@@ -90,7 +86,7 @@ def judge(mutant: Mutant, folder: Path, train: bool = True) -> str:
     for name, text in BROKEN_PARTS.items():
         (folder / name).write_text(text)
     names, typed = mutant.names, [each.partition("=")[0] for each in mutant.overrides]
-    with chdir(folder), _limited():
+    with chdir(folder), limited(SECONDS):
         try:
             config = load_config(path.name, mutant.overrides)
             check_config_parts(config)
@@ -125,22 +121,6 @@ def _place(error: BaseException) -> str:
     reason = " ".join(str(error).split())[:200]
     where = f"{Path(own.filename).relative_to(PROJECT)}:{own.lineno}"
     return f"{type(error).__name__}: {reason} ({where})"
-
-
-@contextmanager
-def _limited() -> Iterator[None]:
-    """Raise TooSlow in a block that takes more than `SECONDS`."""
-
-    def stop(number: int, frame: object) -> None:
-        raise TooSlow
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
