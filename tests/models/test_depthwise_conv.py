@@ -11,7 +11,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 from triton_kernels import DEVICE, needs_gpu, needs_kernels, run_in_the_interpreter
 
-from models import depthwise_conv
+from models import depthwise_conv, depthwise_conv_function, optional_triton
 from models.depthwise_conv import DepthwiseConv2d, replace_depthwise_convs
 
 
@@ -105,8 +105,8 @@ def test_a_layer_in_two_places_stays_one():
 
 
 def test_without_triton_the_layer_works(monkeypatch):
-    monkeypatch.setattr(depthwise_conv, "triton", None)
-    monkeypatch.setattr(depthwise_conv, "DEVICE", DEVICE)
+    monkeypatch.setattr(optional_triton, "triton", None)
+    monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     layer = DepthwiseConv2d(4, 5, 2, same=True).to(DEVICE)
     other = Conv2dSame(4, 4, 5, 2, groups=4, bias=False).to(DEVICE)
     other.load_state_dict(layer.state_dict())
@@ -125,7 +125,7 @@ def kernels(monkeypatch):
     def never(*_, **__):
         raise AssertionError("PyTorch's convolution was called")
 
-    monkeypatch.setattr(depthwise_conv, "DEVICE", DEVICE)
+    monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     monkeypatch.setattr(nn.Conv2d, "forward", never)
     monkeypatch.setattr(depthwise_conv, "F", None)
     return monkeypatch
@@ -249,7 +249,7 @@ def test_kernels_compute_the_same_in_other_stripes_and_spans(kernels, programs, 
         "REDUCED_COLUMNS": 3,
     }
     for name, value in (sizes | {"COMBINED_STRIPES": 4, "COMBINED_SUMS": 16}).items():
-        kernels.setattr(depthwise_conv, name, value)
+        kernels.setattr(depthwise_conv_function, name, value)
     torch.manual_seed(0)
     for stride in (1, 2):
         layer = make_layer(40, 3, stride, (1, 1))
@@ -313,11 +313,11 @@ def test_a_gpu_s_results_are_pytorch_s(shape, kernel, stride):
     x = make_images(shape, torch.bfloat16).to(DEVICE)
     dy = make_images((*shape[:2], *(each // stride for each in shape[2:])), x.dtype).to(DEVICE)
     actual = layer_pass(layer, x, dy)
-    depthwise_conv.DEVICE, device = "none", depthwise_conv.DEVICE
+    optional_triton.DEVICE, device = "none", optional_triton.DEVICE
     try:
         expected = layer_pass(layer, x, dy)
     finally:
-        depthwise_conv.DEVICE = device
+        optional_triton.DEVICE = device
     for left, right in zip(actual, expected, strict=True):
         assert left.dtype == right.dtype
         error = (left.double() - right.double()).norm() / right.double().norm()

@@ -11,7 +11,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from triton_kernels import DEVICE, INTERPRETED, needs_gpu, needs_kernels, run_in_the_interpreter
 
-from models import fused_batch_norm
+from models import batch_norm_function, optional_triton
 from models.fused_batch_norm import FusedBatchNorm2d, fuse_batch_norms
 
 ACTIVATIONS = [None, "relu", "relu6"]
@@ -138,8 +138,8 @@ def test_a_layer_in_two_places_stays_one_and_keeps_its_activation_apart():
 
 
 def test_without_triton_the_layer_works(monkeypatch):
-    monkeypatch.setattr(fused_batch_norm, "triton", None)
-    monkeypatch.setattr(fused_batch_norm, "DEVICE", DEVICE)
+    monkeypatch.setattr(optional_triton, "triton", None)
+    monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     layer = FusedBatchNorm2d(3, activation="relu6").to(DEVICE)
     images = torch.randn(2, 3, 4, 4, device=DEVICE)
     expected = F.relu6(nn.BatchNorm2d(3).to(DEVICE)(images))
@@ -161,8 +161,8 @@ def kernels(monkeypatch, request):
         raise AssertionError("PyTorch's batch normalisation was called")
 
     if request.param == "stripes":
-        monkeypatch.setattr(fused_batch_norm, "WHOLE", ())
-    monkeypatch.setattr(fused_batch_norm, "DEVICE", DEVICE)
+        monkeypatch.setattr(batch_norm_function, "WHOLE", ())
+    monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     monkeypatch.setattr(nn.BatchNorm2d, "forward", never)
     return monkeypatch
 
@@ -275,7 +275,7 @@ def test_kernels_take_half_precision(kernels):
 def test_kernels_compute_the_same_in_any_number_of_stripes(kernels, programs):
     sizes = {"TILE": 512, "BLOCK_STRIPES": 16, "REDUCE_PROGRAMS": programs, "MAP_PROGRAMS": 9}
     for name, value in sizes.items():
-        kernels.setattr(fused_batch_norm, name, value)
+        kernels.setattr(batch_norm_function, name, value)
     torch.manual_seed(0)
     for channels in (5, 144):
         compare(make_layer(channels, "relu6"), (3, channels, 11, 13), torch.float32)
