@@ -40,15 +40,13 @@ def open_finished(folder: str | Path, overrides: list[str] | None = None) -> Run
     """A finished run with the weights of its best checkpoint.
 
     Raises:
-        UserError: if the folder holds no run, its data differ, or it has no memory.
+        UserError: if the folder holds no run, or its data differ.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} holds no config.yaml; give the folder of a finished run")
     config = load_config(str(folder / "config.yaml"), overrides)
     config = replace(config, training_opt=replace(config.training_opt, log_dir=str(folder)))
-    if not config.memory.centroids:
-        raise UserError(f"{folder} is a run without a memory; give one of stage 2")
     weights = load_checkpoint(folder / BEST)
     run = open_run(config, initial_weights=False)
     check_split(weights, run.dataset, folder / BEST)
@@ -113,6 +111,8 @@ def report_memory(folder: str | Path, overrides: list[str] | None = None) -> str
         UserError: as `open_finished`.
     """
     run = open_finished(folder, overrides)
+    if not run.config.memory.centroids:
+        raise UserError(f"{folder} is a run without a memory; give one of stage 2")
     split = run.dataset.split
     kinds = {"training images": split.train, "queries": split.query}
     uses = {kind: use_of_images(run, _some(indices)) for kind, indices in kinds.items()}
