@@ -102,11 +102,12 @@ def _held(source: FileSource, size: int) -> NDArray[np.uint8]:
     try:
         decode_files(array, paths, available_cores())
     except UserError:  # of one file at least: which are they?
-        for row, path in enumerate(paths):
-            try:
-                decode_files(array[row : row + 1], [path], 1)
-            except UserError:
-                source.unreadable[row] = 1
+        for row in range(len(source)):
+            source.read(row)
+        rows = (source.unreadable == 0).nonzero()[:, 0].numpy()
+        readable = np.zeros((len(rows), *array.shape[1:]), dtype=np.uint8)
+        decode_files(readable, [paths[row] for row in rows], available_cores())
+        array[rows] = readable
     return array
 
 

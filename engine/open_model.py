@@ -17,11 +17,11 @@ from engine.accelerate import to_device
 from engine.build import build_networks, check_config_parts
 from engine.checkpoint import BEST, load_checkpoint, load_networks, network_states
 from engine.config import RunConfig, check_config
-from engine.dataset import MAX_AUTO_WORKERS, Dataset, open_source
+from engine.dataset import Dataset, choose_workers, open_source
 from engine.model import choose_device, choose_precision, make_augmentation
 from engine.preprocessing import preprocessing
 from engine.run import Run
-from utils.cores import available_cores, use_available_cores
+from utils.cores import use_available_cores
 from utils.def_file import PROJECT
 from utils.errors import UserError
 from utils.seed import seed_everything
@@ -151,7 +151,6 @@ def _no_images(
     nothing = np.zeros((0, 1, 1, 3), dtype=np.uint8)
     subsets = {"all": _NONE}
     split = Split(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE, None, None, "none", options.seed)
-    workers = options.num_workers
     return Dataset(
         source=Source("no images", class_names, [], _NONE, subsets, arrays=nothing),
         split=split,
@@ -159,5 +158,5 @@ def _no_images(
         manifest={},
         labels=torch.zeros(0, dtype=torch.int64, device=device),
         device=device,
-        num_workers=min(MAX_AUTO_WORKERS, available_cores()) if workers == "auto" else workers,
+        num_workers=choose_workers(options),
     )
