@@ -31,12 +31,15 @@ _BLOCK_FILES, _BLOCK_BYTES = 256, 1 << 20  # what a worker decodes before it wri
 _DONE, _FAILED = b"\0", b"\1"
 
 
-def decode_files(array: np.ndarray, paths: Sequence[str], processes: int) -> None:
+def decode_files(
+    array: np.ndarray, paths: Sequence[str], processes: int, *, bar: bool = True
+) -> None:
     """Decode files into the rows of an array.
 
     array: (n, S, S, 3) uint8, C-contiguous. An image of another size is resized by its shorter
         side, bicubic, and centre-cropped.
     processes: how many may work at once; fewer do where the files are few.
+    bar: show a progress bar on a terminal.
 
     Raises:
         UserError: a file cannot be decoded; names it.
@@ -45,10 +48,10 @@ def decode_files(array: np.ndarray, paths: Sequence[str], processes: int) -> Non
     blocks = [slice(start, start + block) for start in range(0, len(paths), block)]
     processes = min(processes, len(paths) // LEAST_FILES)
     counts = _in_processes if processes > 1 else _in_this_process
-    # disable=None: a bar on a terminal only
-    with tqdm(desc="decoding images", total=len(paths), disable=None) as bar:
+    hidden = None if bar else True  # None: unless on a terminal
+    with tqdm(desc="decoding images", total=len(paths), disable=hidden) as progress:
         for count in counts(array, paths, blocks, processes):
-            bar.update(count)
+            progress.update(count)
 
 
 def _in_this_process(

@@ -60,6 +60,13 @@ def image_size(path: str | os.PathLike[str], place: str | None = None) -> tuple[
         return image.size
 
 
+@cache
+def readable_extensions() -> frozenset[str]:
+    """Return the ends of the names, in lower case, of files that Pillow may read: '.png', ..."""
+    extensions = Image.registered_extensions()
+    return frozenset(extension for extension, kind in extensions.items() if kind in Image.OPEN)
+
+
 def unreadable(
     path: str | os.PathLike[str], error: BaseException, place: str | None = None
 ) -> UserError:

@@ -1,13 +1,12 @@
 """Images in folders: one folder a subset, in it one folder a class."""
 
 import os
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data.faults import for_all, shown
+from data.image_file import readable_extensions
 from data.source import Source, find_root, join_subsets
 from utils.errors import UserError
 
@@ -138,7 +137,7 @@ def _points_nowhere(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in _readable_extensions()  # noqa: PTH122
+    return os.path.splitext(entry.name)[1].lower() in readable_extensions()  # noqa: PTH122
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -166,9 +165,3 @@ def _checked_names(folder: Path, names: list[str]) -> list[str]:
         return name
 
     return for_all(check, names)
-
-
-@cache
-def _readable_extensions() -> frozenset[str]:
-    extensions = Image.registered_extensions()
-    return frozenset(extension for extension, kind in extensions.items() if kind in Image.OPEN)

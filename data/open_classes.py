@@ -26,7 +26,9 @@ def hold_out_classes(source: Source, open_classes: int | Sequence[str], seed: in
             multi-label source.
     """
     if source.multi_label:
-        raise UserError(f"open_classes with the multi-label dataset {source.name} is not possible")
+        raise UserError(
+            f"data.open_classes with the multi-label dataset {source.name} is not possible"
+        )
     held = _held_classes(source, open_classes, seed)
     if not held.any():
         return source
@@ -36,7 +38,7 @@ def hold_out_classes(source: Source, open_classes: int | Sequence[str], seed: in
 
     asked = next((name for name in ("query", "test", "all") if name in source.subsets), None)
     if asked is None:
-        raise UserError(f"open_classes needs query images; {source.name} has only 'train'")
+        raise UserError(f"data.open_classes needs query images; {source.name} has only 'train'")
     unknown = source.subsets[asked][is_held[source.subsets[asked]]]
     subsets = {name: ids[~is_held[ids]] for name, ids in source.subsets.items()}
     subsets["open"] = np.union1d(subsets.get("open", _EMPTY), unknown)
@@ -53,17 +55,20 @@ def _held_classes(source: Source, open_classes: int | Sequence[str], seed: int) 
     held = np.zeros(source.num_classes, dtype=bool)
     if isinstance(open_classes, int):
         if open_classes < 0 or seed < 0:
-            name, value = ("seed", seed) if seed < 0 else ("open_classes", open_classes)
+            name, value = (
+                ("training_opt.seed", seed) if seed < 0 else ("data.open_classes", open_classes)
+            )
             raise UserError(f"{name} is {value}; expected 0 or more")
         order = np.random.default_rng([seed, _STREAM]).permutation(source.num_classes)
         held[order[:open_classes]] = True
     else:
         for name in [open_classes] if isinstance(open_classes, str) else open_classes:
             if name not in source.class_names:
-                raise UserError(f"open class {name!r} is not a class of {source.name}")
+                raise UserError(f"data.open_classes: {name!r} is not a class of {source.name}")
             held[source.class_names.index(name)] = True
     if held.any() and (~held).sum() < 2:
         raise UserError(
-            f"{held.sum()} open classes of {source.num_classes}; at least 2 classes must stay known"
+            f"data.open_classes: {held.sum()} open classes of {source.num_classes}; at least 2 classes"
+            " must stay known"
         )
     return held

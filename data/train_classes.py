@@ -24,7 +24,9 @@ def keep_train_classes(source: Source, split: Split, train_classes: int | Sequen
             multi-label source.
     """
     if source.multi_label:
-        raise UserError(f"train_classes with the multi-label dataset {source.name} is not possible")
+        raise UserError(
+            f"data.train_classes with the multi-label dataset {source.name} is not possible"
+        )
     kept = _kept_classes(source, train_classes)
     counts = np.where(kept, split.class_counts, 0)
     if np.array_equal(counts, split.class_counts):
@@ -33,7 +35,9 @@ def keep_train_classes(source: Source, split: Split, train_classes: int | Sequen
         indices[kept[source.labels[indices]]] for indices in (split.train, split.validation)
     )
     if not len(train):
-        raise UserError(f"no training image of {source.name} is of train_classes {train_classes}")
+        raise UserError(
+            f"data.train_classes {train_classes}: no training image of {source.name} is of them"
+        )
     return replace(
         split,
         train=train,
@@ -48,11 +52,11 @@ def _kept_classes(source: Source, train_classes: int | Sequence[str]) -> np.ndar
     if isinstance(train_classes, int):
         if not 1 <= train_classes <= source.num_classes:
             raise UserError(
-                f"train_classes is {train_classes}; expected 1 to {source.num_classes},"
+                f"data.train_classes is {train_classes}; expected 1 to {source.num_classes},"
                 f" the classes of {source.name}, or a list of their names"
             )
         return np.arange(source.num_classes) < train_classes
     for name in train_classes:
         if name not in source.class_names:
-            raise UserError(f"train class {name!r} is not a class of {source.name}")
+            raise UserError(f"data.train_classes: {name!r} is not a class of {source.name}")
     return np.isin(source.class_names, list(train_classes))
