@@ -68,7 +68,7 @@ def _held_classes(source: Source, open_classes: int | Sequence[str], seed: int) 
             held[source.class_names.index(name)] = True
     if held.any() and (~held).sum() < 2:
         raise UserError(
-            f"data.open_classes: {held.sum()} open classes of {source.num_classes}; at least 2 classes"
-            " must stay known"
+            f"data.open_classes: {held.sum()} open classes of {source.num_classes}; at least 2"
+            " classes must stay known"
         )
     return held

@@ -51,8 +51,8 @@ def test_class_aware_batches_pass_over_classes_without_images(source):
     [
         (0, "train_classes is 0; expected 1 to 4"),
         (5, "train_classes is 5; expected 1 to 4"),
-        (["class 0", "cat"], "train class 'cat' is not a class of made-up"),
-        ([], "no training image of made-up is of train_classes"),
+        (["class 0", "cat"], "data.train_classes: 'cat' is not a class of made-up"),
+        ([], ": no training image of made-up is of them"),
     ],
 )
 def test_classes_that_are_not_there_are_refused(source, classes, said):
