@@ -14,7 +14,7 @@ from utils.errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ENXIO)
-KEPT = "the checkpoint in the run's folder is intact"
+KEPT = "checkpoints in the run's folder are intact"
 
 
 @contextmanager

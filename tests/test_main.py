@@ -1,18 +1,25 @@
 """The command line: exit statuses, one line a mistake, nothing half-written."""
 
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import engine.train
 from engine.build import check_config_parts
+from engine.checkpoint import LAST, load_checkpoint
 from engine.config import load_config
 from main import main
+from utils.folder_lock import locked
 
 DIGITS = "config/Digits_LT/stage_1.py"
 STAGE_2 = "config/Digits_LT/stage_2_meta_embedding.py"
@@ -184,13 +191,51 @@ def test_wrong_usage_is_status_2_in_one_line(arguments, word):
     assert word in done.stderr
 
 
-def test_several_configs_run_one_after_another(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory):
+    """The digits' two stages, run one after another in a folder; and the arguments that did."""
+    folder = tmp_path_factory.mktemp("stages")
     configs = [str(Path(config).resolve()) for config in (DIGITS, STAGE_2)]
-    monkeypatch.chdir(tmp_path)  # their log_dirs are relative
-    assert main(["--config", *configs, "--opts", "training_opt.num_epochs=1"]) == 0
-    runs = [tmp_path / "logs/Digits_LT/if50_32bits_seed0" / Path(each).stem for each in configs]
+    arguments = ["--config", *configs, "--opts", "training_opt.num_epochs=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # their log_dirs are relative
+        assert main(arguments) == 0
+    runs = [folder / "logs/Digits_LT/if50_32bits_seed0" / Path(each).stem for each in configs]
+    return folder, runs, arguments
+
+
+def test_several_configs_run_one_after_another(two_stages):
+    _, runs, _ = two_stages
     methods = [json.loads((run / "metrics.json").read_text())["method"] for run in runs]
     assert methods == ["direct", "ours"]
+
+
+@pytest.mark.parametrize("missing", [[], ["metrics.json"], ["metrics.json", LAST]])
+def test_of_several_configs_resume_skips_the_finished(two_stages, missing, monkeypatch, capsys):
+    folder, runs, arguments = two_stages
+    monkeypatch.chdir(folder)
+    resumed = []
+    monkeypatch.setattr(
+        "engine.experiment.train_and_test",
+        lambda config, *, resume, record: resumed.append((config.training_opt.method, resume)),
+    )
+    for name in missing:
+        (runs[1] / name).rename(runs[1] / f"away_{name}")
+    try:
+        assert main([*arguments, "--resume"]) == 0
+    finally:
+        for name in missing:
+            (runs[1] / f"away_{name}").rename(runs[1] / name)
+    assert f"{arguments[1]} is finished" in capsys.readouterr().err
+    assert resumed == ([("ours", LAST not in missing)] if missing else [])
+
+
+def test_resume_refuses_other_options_of_any_config_before_it_runs_one(two_stages, capsys):
+    folder, _, arguments = two_stages
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*arguments, "training_opt.batch_size=16", "--resume"]) == 2
+    assert "batch_size (was 32, is 16)" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_second_config_is_found_before_the_first_runs(tmp_path, capsys):
@@ -254,6 +299,124 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("engine.experiment.train_and_test", interrupt)
     assert main(["--config", DIGITS]) == 130
     assert "stopped by SIGINT; --resume goes on" in capsys.readouterr().err
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Figures without the page and pictures that show them, which take seconds."""
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.evaluate.write_results", lambda run, scored: None)
+        yield
+
+
+def _at_step(monkeypatch, number, act):
+    """Call `act` before the training step of this number."""
+    taken, step = 0, engine.train.step
+
+    def acting(*arguments):
+        nonlocal taken
+        taken += 1
+        if taken == number:
+            act()
+        return step(*arguments)
+
+    monkeypatch.setattr("engine.train.step", acting)
+
+
+def _long(tmp_path, *extra, opts=()):
+    """A run of twelve steps, three epochs, with a validation after each."""
+    opts = ["training_opt.num_epochs=3", "training_opt.evaluate_interval=1", *opts]
+    return _arguments(tmp_path, *extra, opts=["training_opt.batch_size=4", *opts])
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_ends_with_its_status_and_resume_goes_on(
+    number, status, tmp_path, monkeypatch, capsys, without_pictures
+):
+    _folder(tmp_path)
+    with monkeypatch.context() as patch:
+        _at_step(patch, 2, lambda: signal.raise_signal(number))
+        assert main(_long(tmp_path)) == status
+    name = signal.Signals(number).name
+    assert f"stopped by {name}; --resume goes on" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "run" / LAST)["step"] == 2
+    assert main(_long(tmp_path, "--resume")) == 0
+    assert "resumed after epoch 0 and 2 steps" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def _one_error(capsys):
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert not any("Traceback" in line for line in lines), lines
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert lines[-1] == errors[0]
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "name"), [(0, "log.txt"), (50_000, LAST)], ids=["a full disk", "a disk nearly full"]
+)
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint(
+    size, name, tmp_path, monkeypatch, capsys, without_pictures
+):
+    """A limit on the size of files stands for the disk's: what is written fails as there."""
+    _folder(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        _at_step(
+            monkeypatch, 6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        )
+        assert main(_long(tmp_path)) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = _one_error(capsys)
+    assert f"{name} cannot be written" in error
+    assert "--resume" in error
+    assert load_checkpoint(tmp_path / "run" / LAST)["epoch"] == 1
+    assert not list((tmp_path / "run").glob(".tmp-*"))
+    assert main(_long(tmp_path, "--resume")) == 0
+
+
+def test_data_that_vanishes_is_one_line_and_leaves_the_checkpoint(tmp_path, monkeypatch, capsys):
+    _folder(tmp_path)
+    opts = ["training_opt.num_workers=0", "data.cache_size=null"]
+    _at_step(monkeypatch, 6, lambda: (tmp_path / "Pets").rename(tmp_path / "away"))
+    assert main(_long(tmp_path, opts=opts)) == 2
+    assert str(tmp_path / "Pets") in _one_error(capsys)
+    assert load_checkpoint(tmp_path / "run" / LAST)["epoch"] == 1
+
+
+def test_no_gpu_memory_is_one_line_that_names_what_to_lower(tmp_path, monkeypatch, capsys):
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    _folder(tmp_path)
+    _at_step(monkeypatch, 6, fail)
+    assert main(_long(tmp_path)) == 2
+    error = _one_error(capsys)
+    assert "out of GPU memory (for 2.00 GiB)" in error
+    assert "training_opt.batch_size (4)" in error
+
+
+def test_a_folder_in_use_is_refused_to_training_and_testing(tmp_path, capsys, without_pictures):
+    _folder(tmp_path)
+    assert main(_arguments(tmp_path)) == 0
+    ready, done = os.pipe()
+    holder = os.fork()
+    if not holder:
+        with locked(tmp_path / "run"):
+            os.write(done, b".")
+            time.sleep(60)
+    try:
+        os.read(ready, 1)
+        for extra in ([], ["--test"], ["--resume"]):
+            capsys.readouterr()
+            assert main(_arguments(tmp_path, *extra)) == 2
+            assert "run is in use by another run" in _one_error(capsys)
+    finally:
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+    assert main(_arguments(tmp_path, "--test")) == 0
 
 
 def test_the_data_root_may_come_from_the_environment(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from threading import Thread
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from small_config import make_config
 from engine.launch import processes_to_start, run_processes
 from utils import distributed
 from utils.errors import UserError
+from utils.stop_signals import SIGNALS, Stopped
 
 
 def _fail(how):
@@ -43,6 +45,28 @@ def test_the_first_failure_stops_the_others_and_is_raised(how, kind, words):
     with pytest.raises(kind, match=words):
         run_processes(2, _fail, how)
     assert time.monotonic() - started < 60  # most of it is importing torch twice
+
+
+def _save_when_stopped(folder):
+    with SIGNALS.deferred():
+        (folder / f"ready_{os.environ['RANK']}").touch()
+        while not SIGNALS.number:
+            time.sleep(0.01)
+        time.sleep(0.2 * (os.environ["RANK"] == "0"))  # which is not cut off by the other's end
+        (folder / f"saved_{os.environ['RANK']}").touch()
+        raise Stopped(SIGNALS.number)
+
+
+def test_a_signal_is_passed_on_and_all_may_save(tmp_path):
+    def stop():
+        while len(list(tmp_path.glob("ready_*"))) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=stop, daemon=True).start()
+    with pytest.raises(Stopped, match="SIGTERM"):
+        run_processes(2, _save_when_stopped, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("saved_*")) == ["saved_0", "saved_1"]
 
 
 def test_each_gpu_gets_a_process_unless_told_otherwise(tmp_path, monkeypatch):

@@ -1,17 +1,20 @@
 """A run by two processes is the run of one: same weights, one set of files."""
 
 import json
+import signal
 
 import pytest
 import torch
 from small_config import make_config
 
+import engine.train
 from engine.checkpoint import LAST
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.launch import run_processes
 from utils import distributed
 from utils.log import start_logging
+from utils.stop_signals import Stopped
 
 HEADS = {"direct": "./models/direct_head.py", "meta": "./models/meta_embedding_head.py"}
 
@@ -32,9 +35,39 @@ def _config(folder, head):
     )
 
 
+def _stop_rank_1_at_step_5(patch):
+    """Let one process alone get a signal in the middle of an epoch, and soon the other ask it."""
+    taken, step = 0, engine.train.step
+
+    def stopping(*arguments):
+        nonlocal taken
+        taken += 1
+        if taken == 5 and distributed.rank() == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    patch.setattr("engine.train.step", stopping)
+
+
+def _train_and_stop(folder, head):
+    """Train with batch statistics of each process's own, uninterrupted and stopped."""
+    whole, stopped = (make_config(folder / name, head) for name in ("whole", "stopped"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.evaluate.write_results", lambda run, scored: None)
+        patch.setattr("engine.save_points.ASK_SECONDS", 0.0)  # ask after each step
+        train_and_test(whole)
+        _stop_rank_1_at_step_5(patch)
+        with pytest.raises(Stopped):
+            train_and_test(stopped)
+        if distributed.is_main():
+            (folder / LAST).write_bytes((folder / "stopped" / LAST).read_bytes())
+        train_and_test(stopped, resume=True)
+
+
 def _train(folder, head):
     with distributed.joined(torch.device("cpu")):
         start_logging()
+        _train_and_stop(folder, head)
         config = _config(folder / "run", head)
         train_and_test(config, record=str(folder / "record.csv"))
         train_and_test(config, resume=True)
@@ -69,6 +102,20 @@ def test_figures_are_those_of_one_process_on_every_rank(folders):
     assert together["environment"]["processes"] == 2
     for rank in range(2):
         assert float((folders[1] / f"map_{rank}").read_text()) == together["map"]
+
+
+def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_bits(folders):
+    together = folders[1]
+    stopped = torch.load(together / LAST, weights_only=True)
+    assert (stopped["epoch"], stopped["step"]) == (1, 1)
+    statistics = [
+        each["buffers"]["feat_model.layers.1.running_mean"] for each in stopped["processes"]
+    ]
+    assert not torch.equal(*statistics)
+    ends = [torch.load(together / name / LAST, weights_only=True) for name in ("whole", "stopped")]
+    for network, state in ends[0]["networks"].items():
+        for name, value in state.items():
+            assert torch.equal(value, ends[1]["networks"][network][name]), name
 
 
 def test_only_rank_0_writes(folders):
