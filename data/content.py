@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -134,7 +135,14 @@ def _read_index(folders: Sequence[Path]) -> dict[str, list]:
     known: dict[str, list] = {}
     for folder in reversed(folders):
         try:
-            known |= json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError):  # absent or not ours: its files are read again
+            found = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+            known |= {name: entry for name, entry in found.items() if _is_entry(entry)}
+        except (OSError, ValueError, AttributeError):  # absent or not ours: files are read again
             continue
     return known
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, list) or len(entry) != 3 or not isinstance(entry[2], str):
+        return False
+    return len(entry[2]) == 2 * DIGEST_BYTES and not entry[2].strip("0123456789abcdef")

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
@@ -83,7 +82,7 @@ def _opened(path: str | os.PathLike[str], place: str | None) -> Iterator[Image.I
     """Open an image file; whatever goes wrong with it is a UserError."""
     _limit_pixels()
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116
         if not stat.S_ISREG(found.st_mode):  # the reading of a pipe might never end
             raise OSError("it is no regular file")
         if not found.st_size:

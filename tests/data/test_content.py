@@ -64,7 +64,16 @@ def test_sources_of_one_folder_share_the_index(source):
     assert set(index) == {"train/a/000.png", "train/b/001.png"}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        "5",
+        *(f'{{"train/a/000.png": {entry}}}' for entry in (0, [], [1], "[1, 2, 3]")),
+    ],
+)
 def test_a_spoilt_index_is_made_anew(source, content):
     expected = checked_digests(source, everything(source))
     (source.root / ".lth_cache" / INDEX_NAME).write_text(content)

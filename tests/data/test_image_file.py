@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import stat
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,16 +117,11 @@ def test_a_name_that_is_too_long_or_holds_a_zero_byte_is_refused(tmp_path):
     assert "null byte" in refused(f"{tmp_path}/a\0b")
 
 
-def test_a_file_without_rights_is_refused(write_image, monkeypatch):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
+def test_a_file_without_rights_is_refused(write_image):
     path = write_image("x.png")
     path.chmod(0)
-    if os.access(path, os.R_OK):  # root may
-        monkeypatch.setattr(
-            Path, "stat", lambda path: (_ for _ in ()).throw(PermissionError(13, "no"))
-        )
-    assert f"image {path} cannot be read" in refused(path)
-    monkeypatch.undo()
-    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    assert f"image {path} cannot be read (Permission denied)" in refused(path)
 
 
 def test_a_check_decodes_all_of_a_jpeg_file(write_image):
