@@ -98,7 +98,8 @@ def load_networks(model: nn.Sequential, checkpoint: dict[str, Any], path: str | 
             f"checkpoint {path} holds networks that the config lacks: {', '.join(beyond)}"
         )
     for name, network in networks.items():
-        load_network(network, weights[name].tensors, f"{path}: {name}")
+        where = f"{path}: {name}{_read_as(checkpoint)}"
+        load_network(network, weights[name].tensors, where)
     for name, network in networks.items():
         logger.info("%s", describe_load(network, weights[name], f"{path}: {name}"))
 
@@ -191,7 +192,7 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
             check_split(read[path], dataset, path)
         found, network = _networks_in(read[path], model, path), model.get_submodule(name)
         weights = _weights_of(found, name, path)
-        load_network(network, weights.tensors, where, options.fresh)
+        load_network(network, weights.tensors, where + _read_as(read[path]), options.fresh)
         others = [key for other, each in found.items() if other != name for key in each.sources]
         said = describe_load(network, weights, where, options.fresh)
         logger.info("%s", "; ".join([said, *_counted("for other networks", others)]))
@@ -269,6 +270,11 @@ def _weights_of(found: dict[str, NetworkWeights], name: str, path: str | Path) -
         held = ", ".join(found) or "none"
         raise UserError(f"checkpoint {path} holds no network '{name}' (networks in it: {held})")
     return found[name]
+
+
+def _read_as(checkpoint: dict[str, Any]) -> str:
+    """What a file of another project was taken for, in a message."""
+    return f", read as {checkpoint['foreign'].format}," if "foreign" in checkpoint else ""
 
 
 def _is_fresh(key: str, fresh: list[str] | None) -> bool:

@@ -6,7 +6,13 @@ import pytest
 import torch
 from small_config import make_config
 
-from engine.checkpoint import BEST, load_checkpoint, load_network, save_checkpoint
+from engine.checkpoint import (
+    BEST,
+    load_checkpoint,
+    load_network,
+    load_networks,
+    save_checkpoint,
+)
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.run import open_run
@@ -137,3 +143,51 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_checkpoint(tmp_path, monkeypa
         save_checkpoint(path, {"epoch": 2})
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [each.name for each in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_more_networks_than_the_config_has_are_refused(tmp_path, trained):
+    checkpoint = load_checkpoint(trained / BEST)
+    checkpoint["state_dict_best"]["extra_head"] = {"weight": torch.zeros(1)}
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    with pytest.raises(UserError, match="networks that the config lacks: extra_head"):
+        run_test_only(make_config(tmp_path / "run"), checkpoint=str(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epoch", "2"),
+        ("split_digest", 3),
+        ("config", [1]),
+        ("class_names", "abc"),
+        ("losses", None),
+    ],
+)
+def test_what_a_checkpoint_says_of_itself_has_the_right_type(tmp_path, trained, key, value):
+    checkpoint = {**load_checkpoint(trained / BEST), key: value}
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    with pytest.raises(UserError, match=f"holds a {type(value).__name__} as {key}"):
+        load_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_number_in_place_of_a_tensor_is_named(tmp_path, trained):
+    checkpoint = load_checkpoint(trained / BEST)
+    checkpoint["state_dict_best"]["hash_head"]["hash_layer.bias"] = 0.5
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    run = open_run(make_config(trained))
+    with pytest.raises(UserError, match=r"holds a float as hash_head\.hash_layer\.bias"):
+        load_networks(run.model, load_checkpoint(tmp_path / "x.pth"), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("path", ["", " ", "no/such\0file.pth", "x" * 300, "é" * 300 + "/x.pth"])
+def test_names_that_no_file_can_have_are_a_line(path):
+    with pytest.raises(UserError) as raised:
+        load_checkpoint(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_unreadable_initial_weights_name_their_key(tmp_path):
+    (tmp_path / "x.pth").write_bytes(b"")
+    config = _stage_2(tmp_path / "two", str(tmp_path / "x.pth"))
+    with pytest.raises(UserError, match=r"^networks\.hash_head\.weights: .* is empty"):
+        open_run(config)

@@ -207,7 +207,9 @@ def test_a_head_without_a_memory_refuses_the_published_one(tmp_path, lthnet):
     model = sequential(
         feat_model=create_backbone("resnet18"), hash_head=create_direct(512, **SIZES)
     )
-    with pytest.raises(UserError, match=r"unexpected: hallucinator\.weight.*memory"):
+    with pytest.raises(
+        UserError, match=r"published LTHNet, .* unexpected: hallucinator\.weight.*memory"
+    ):
         load(model, lthnet[0], tmp_path / "x.pt")
 
 

@@ -132,6 +132,31 @@ def test_features_are_what_the_whole_network_feeds_to_its_classifier():
         torch.testing.assert_close(whole(images), expected)
 
 
+@pytest.mark.parametrize("arch", [arch for arch, _ in TORCHVISION + TIMM])
+def test_all_that_a_backbone_lacks_of_the_librarys_network_is_named(arch):
+    with torch.device("meta"):
+        model = create_model(arch)
+        name = arch.removeprefix("timm/")
+        library = timm if name != arch else torchvision.models
+        create = library.create_model if library is timm else library.get_model
+        names = create(name).state_dict().keys()
+    lacking = names - model.network.state_dict().keys()
+    assert model.network.state_dict().keys() <= names
+    assert {key for key in lacking if not key.startswith(model.left_out)} == set()
+    assert {part for part in model.left_out if any(key.startswith(part) for key in lacking)} == set(
+        model.left_out
+    )
+
+
+def test_resnet10_is_a_block_a_stage_and_has_no_weights_of_its_own():
+    model = create_model("resnet10").eval()
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 512)
+    names = model.network.state_dict()
+    assert {name.split(".")[1] for name in names if name.startswith("layer")} == {"0"}
+    with pytest.raises(UserError, match="no ImageNet weights"):
+        create_model("resnet10", pretrained=True)
+
+
 def test_the_prefix_picks_the_library_and_torchvision_goes_first():
     with torch.device("meta"):
         models = {
