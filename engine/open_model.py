@@ -72,7 +72,7 @@ def open_model(
     else:
         if own:
             _check_code(config, "data", path)
-        found = preprocessing(_with_images(run))
+        found = preprocessing(_with_images(run, path))
     if found is None:
         raise UserError(f"{path}: its networks read features, not images; code images with another")
     return Model(run, found, model_digest(network_states(run.model), found), checkpoint)
@@ -109,10 +109,13 @@ def _check_code(config: RunConfig, folder: str, path: Path) -> None:
             )
 
 
-def _with_images(run: Run) -> Run:
+def _with_images(run: Run, path: Path) -> Run:
     """The run with its own images, for how large they are held."""
     data = run.config.data
-    images = open_images(open_source(run.config), data.cache_size, data.decode)
+    try:
+        images = open_images(open_source(run.config), data.cache_size, data.decode)
+    except UserError as error:
+        raise UserError(f"{path} leaves the size of its images to its data, but {error}") from error
     return replace(run, dataset=replace(run.dataset, images=images))
 
 

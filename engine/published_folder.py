@@ -42,7 +42,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there already; remove it, or choose another --output")
-    temporary = folder.absolute().parent / f".tmp-{uuid.uuid4().hex}"
+    temporary = folder.absolute().parent / f".unpublished-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -127,6 +127,18 @@ def test_a_checkpoint_codes_without_the_data_it_was_trained_on(coded, tmp_path):
     assert by_name(load_image_codes(tmp_path / "c.npz")) == expected
 
 
+def test_an_old_checkpoint_without_its_data_is_one_line(coded, tmp_path, capsys):
+    folder, _ = coded
+    checkpoint = load_checkpoint(folder / "run" / BEST)
+    checkpoint.pop("preprocessing", None)
+    checkpoint["config"]["data"] |= {"def_file": "./data/image_folder.py", "params": {}}
+    checkpoint["config"]["training_opt"]["data_root"] = str(tmp_path / "gone")
+    save_checkpoint(tmp_path / "old.pth", checkpoint)
+    assert _encode(folder, tmp_path / "c.npz", checkpoint=tmp_path / "old.pth") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "old.pth" in error and "gone" in error
+
+
 def test_files_and_lists_are_coded_under_the_names_they_are_given(coded, tmp_path, monkeypatch):
     folder, expected = coded
     monkeypatch.chdir(folder)

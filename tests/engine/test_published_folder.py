@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.checkpoint import load_checkpoint
 from engine.published_folder import new_folder, read_folder, write_model
@@ -86,6 +90,45 @@ def test_an_added_folder_is_refused_with_its_name(folder):
     (folder / "deep").mkdir()
     with pytest.raises(UserError, match="holds deep"):
         read_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published") / "model"
+    with new_folder(folder) as temporary:
+        write_model(temporary, CHECKPOINT, ABOUT)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_however_a_folder_is_changed_it_is_refused_in_one_line(contents, data):
+    before = contents
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, content in before.items():
+            (folder / name).write_bytes(content)
+        path = folder / data.draw(st.sampled_from(sorted(before)))
+        content = before[path.name]
+        at = data.draw(st.integers(0, len(content) - 1))
+        kind = data.draw(st.sampled_from(["flip", "cut", "insert", "swap", "rename"]))
+        if kind == "flip":
+            bit = bytes([content[at] ^ data.draw(st.integers(1, 255))])
+            path.write_bytes(content[:at] + bit + content[at + 1 :])
+        elif kind == "cut":
+            path.write_bytes(content[:at])
+        elif kind == "insert":
+            path.write_bytes(content[:at] + data.draw(st.binary(min_size=1)) + content[at:])
+        else:
+            other = data.draw(st.sampled_from(sorted(before)))
+            path.replace(folder / (other if kind == "swap" else f"{other}.old"))
+        after = {each.name: each.read_bytes() for each in folder.iterdir()}
+        if after == before:
+            assert _equal(read_folder(folder), {**CHECKPOINT, **ABOUT})
+            return
+        with pytest.raises(UserError) as caught:
+            read_folder(folder)
+        assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_as_published_but_make_no_model_are_one_line(tmp_path):
