@@ -100,13 +100,13 @@ def _held(source: FileSource, size: int) -> NDArray[np.uint8]:
     array = np.zeros((len(source), size, size, 3), dtype=np.uint8)
     paths = [str(source.path(row)) for row in range(len(source))]
     try:
-        decode_files(array, paths, available_cores())
+        decode_files(array, paths, available_cores(), bar=False)
     except UserError:  # of one file at least: which are they?
         for row in range(len(source)):
             source.read(row)
         rows = (source.unreadable == 0).nonzero()[:, 0].numpy()
         readable = np.zeros((len(rows), *array.shape[1:]), dtype=np.uint8)
-        decode_files(readable, [paths[row] for row in rows], available_cores())
+        decode_files(readable, [paths[row] for row in rows], available_cores(), bar=False)
         array[rows] = readable
     return array
 

@@ -4,12 +4,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
-from PIL import Image
-
 from data.faults import shown
+from data.image_file import readable_extensions
 from utils.errors import UserError
 
 
@@ -101,14 +99,8 @@ def _in_folder(top: str, prefix: str, unusable: dict[str, str]) -> Iterator[str]
         below = "" if folder == top else Path(folder).relative_to(top).as_posix() + "/"
         for name in sorted(names):
             ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
-            if name[0] != "." and ending in _readable_extensions():
+            if name[0] != "." and ending in readable_extensions():
                 yield prefix + below + name
-
-
-@cache
-def _readable_extensions() -> frozenset[str]:
-    kinds = Image.registered_extensions()
-    return frozenset(ending for ending, kind in kinds.items() if kind in Image.OPEN)
 
 
 def _lines(path: str) -> list[str]:
