@@ -62,9 +62,24 @@ def fit(run: Run) -> dict[int, Encoder]:
         features = RunFeatures(run)
         for length in run.config.training_opt.code_lengths:
             hasher = _make_hasher(run, length)
-            hasher.fit(features.of(train), run.dataset.source.labels[train])
+            _fit(hasher, features.of(train), run.dataset.source.labels[train])
             encoders[length] = partial(_encode, hasher, features)
     return encoders
+
+
+def _fit(hasher: Any, features: NDArray[np.float32], labels: NDArray[Any]) -> None:
+    """Fit a hasher, which looks at its own params there.
+
+    Raises:
+        UserError: for whatever it raises.
+    """
+    try:
+        hasher.fit(features, labels)
+    except UserError as error:
+        raise UserError(f"hasher: {error}") from error
+    except Exception as error:  # of many kinds: any def_file may be a hasher
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"hasher: it cannot be fitted to these features: {reason}") from error
 
 
 def mean_and_deviation(features: NDArray[np.float32]) -> tuple[float, float]:

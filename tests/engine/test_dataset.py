@@ -10,6 +10,7 @@ import yaml
 from small_config import make_config
 
 from data.manifest import digest
+from engine.dataset import open_source
 from engine.experiment import train_and_test
 from engine.run import open_run
 from utils.errors import UserError
@@ -115,3 +116,11 @@ def test_a_cpu_evaluates_images_channels_last_and_the_pixels_are_the_same(tmp_pa
         assert images.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(images, expected)
         assert torch.equal(labels, run.dataset.labels[indices])
+
+
+def test_a_source_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("def create_source(): return 5\n")
+    config = make_config(tmp_path, data={"def_file": str(path), "params": {}})
+    with pytest.raises(UserError, match=r"^data: .*own\.py makes 5, expected a data\.Source"):
+        open_source(config)

@@ -170,3 +170,39 @@ def test_networks_that_do_not_suit_features_are_a_user_error(feature_file):
         config = replace(make_config(feature_file, code_length=4), networks={"network": network})
         with pytest.raises(UserError, match=said):
             train_and_test(config)
+
+
+HASHER = """
+class Hasher:
+    def fit(self, X, y):
+        raise ERROR
+    def encode(self, X): ...
+def create_model():
+    return MADE
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "words"),
+    [
+        ("None", "None", "own.py makes None, expected what can fit and encode"),
+        ("Hasher()", "ValueError('two\\nlines')", "features: ValueError: two lines"),
+        ("Hasher()", "MemoryError()", "features: MemoryError"),
+    ],
+)
+def test_a_hasher_that_cannot_be_fitted_is_refused_in_a_line(feature_file, made, error, words):
+    own = feature_file.parent / "own.py"
+    own.write_text(HASHER.replace("ERROR", error.replace("\n", "\\n")).replace("MADE", made))
+    config = make_config(feature_file)
+    config.hasher.def_file = str(own)
+    with pytest.raises(UserError, match=r"^hasher: ") as raised:
+        fit(open_run(config))
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_hashers_own_refusal_names_the_section(feature_file):
+    config = make_config(feature_file, "sdh")
+    config.hasher.params = {"classifier_penalty": 0}
+    with pytest.raises(UserError, match=r"^hasher: SDH: classifier_penalty is 0"):
+        fit(open_run(config))
