@@ -38,8 +38,9 @@ examples:
   python -m engine.encode --checkpoint published/digits my_images/ -o codes.npz
   python -m engine.encode --checkpoint logs/Image_Folder/64bits_seed0/stage_1 \\
       my_images/query my_images/database -o codes.npz --device cpu
-  python -m engine.encode --checkpoint weights.pt --config config/Cifar100_LT/lthnet_published.py \\
-      --opts training_opt.num_classes=100 --list files.txt -o codes.npz
+  python -m engine.encode --checkpoint lthnet.pt --list files.txt -o codes.npz \\
+      --config config/Cifar100_LT/lthnet_published_checkpoint.py \\
+      --opts training_opt.num_classes=100 data.cache_size=32
 
 Names of the images of one folder are paths in it, those of several are paths as given.
 Exit status: 0 done; 1 done, but for images that cannot be read (each is named); 2 a mistake in

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.images import ArrayImages, open_images
+from data.file_images import FileImages
+from data.images import ArrayImages, Images, open_images
 from data.source import Source
 from data.split import Split
 from engine.accelerate import to_device
@@ -110,12 +111,20 @@ def _check_code(config: RunConfig, folder: str, path: Path) -> None:
 
 
 def _with_images(run: Run, path: Path) -> Run:
-    """The run with its own images, for how large they are held."""
+    """The run with its own images, or none of the same size, for how large they are held."""
     data = run.config.data
+    images: Images
     try:
         images = open_images(open_source(run.config), data.cache_size, data.decode)
     except UserError as error:
-        raise UserError(f"{path} leaves the size of its images to its data, but {error}") from error
+        if data.cache_size == "auto":
+            raise UserError(
+                f"{path} leaves it to its data how large images are held, but {error}; or say it "
+                "by --config and --opts data.cache_size=PIXELS (null: as they are)"
+            ) from error
+        images = FileImages(run.dataset.source)
+        if data.cache_size is not None:
+            images = ArrayImages(np.zeros((0, data.cache_size, data.cache_size, 3), dtype=np.uint8))
     return replace(run, dataset=replace(run.dataset, images=images))
 
 

@@ -280,9 +280,9 @@ def test_a_second_time_only_new_and_changed_files_are_coded(coded, tmp_path, cap
 
 def test_weights_without_a_config_need_one(coded, tmp_path, capsys):
     folder, expected = coded
-    checkpoint = load_checkpoint(folder / "run" / BEST)
-    del checkpoint["config"], checkpoint["class_names"]
-    save_checkpoint(tmp_path / "bare.pth", checkpoint)
+    networks = load_checkpoint(folder / "run" / BEST)["state_dict_best"]
+    plain = {f"{name}.{key}": t for name, state in networks.items() for key, t in state.items()}
+    torch.save(plain, tmp_path / "bare.pth")
     output = tmp_path / "c.npz"
     assert _encode(folder, output, checkpoint=tmp_path / "bare.pth") == 2
     assert "--config" in capsys.readouterr().err
@@ -290,6 +290,15 @@ def test_weights_without_a_config_need_one(coded, tmp_path, capsys):
     assert _encode(folder, output, *given, checkpoint=tmp_path / "bare.pth") == 2
     assert "num_classes" in capsys.readouterr().err
     given += ["--opts", "training_opt.num_classes=5"]
+    assert _encode(folder, output, *given, checkpoint=tmp_path / "bare.pth") == 0
+    assert by_name(load_image_codes(output)) == expected
+
+    output.unlink()  # and the data is not at hand
+    given += [f"training_opt.data_root={tmp_path / 'gone'}", "data.def_file=./data/image_folder.py"]
+    given += ["data.params={}"]
+    assert _encode(folder, output, *given, checkpoint=tmp_path / "bare.pth") == 2
+    assert "--opts data.cache_size=PIXELS" in capsys.readouterr().err
+    given += ["data.cache_size=8"]
     assert _encode(folder, output, *given, checkpoint=tmp_path / "bare.pth") == 0
     assert by_name(load_image_codes(output)) == expected
 
