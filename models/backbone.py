@@ -128,8 +128,10 @@ def _timm_backbone(name: str, pretrained: bool) -> Backbone:
     out_features = getattr(network, "head_hidden_size", None) or network.num_features
     cfg = network.pretrained_cfg
     classifier = cfg.get("classifier") or ()  # some networks have two
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return Backbone(network, out_features, tuple(cfg["mean"]), tuple(cfg["std"]), names)
+    names = (classifier,) if isinstance(classifier, str) else classifier
+    # `.l` is the linear layer after a batch normalisation, which goes with it.
+    left_out = tuple(each.removesuffix(".l") for each in names)
+    return Backbone(network, out_features, tuple(cfg["mean"]), tuple(cfg["std"]), left_out)
 
 
 def _fetching(build: Any, name: str, pretrained: bool) -> Backbone:
