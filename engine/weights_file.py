@@ -86,7 +86,11 @@ def _check_archive(path: Path) -> None:
             _refuse(path, "is a compressed zip archive, which torch.save does not write")
         damaged = archive.testzip()
     if damaged:
-        _refuse(path, f"is damaged: {damaged} differs from its checksum; copy it anew")
+        _refuse(
+            path,
+            f"is damaged, or was saved without checksums: {damaged} differs from its own; "
+            "copy it anew, or save it with them",
+        )
 
 
 def _load_pickled(path: Path) -> Any:

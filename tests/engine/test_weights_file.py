@@ -146,6 +146,15 @@ def test_a_compressed_archive_is_refused_before_it_is_inflated(tmp_path):
     assert "compressed" in refusal(bomb)
 
 
+def test_an_archive_without_checksums_is_refused_and_told(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = save(tmp_path / "x.pt", WEIGHTS)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert "saved without checksums" in refusal(path)
+
+
 def test_two_parts_of_one_name_are_refused(tmp_path):
     path = save(tmp_path / "x.pt", WEIGHTS)
     with zipfile.ZipFile(path, "a") as archive:
