@@ -74,8 +74,9 @@ def encode(arguments: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         count = output.finish(files)
     taken = f", {kept} of them kept from before" if kept else ""
-    rate = f"{len(names)} images in {seconds:.1f} s, {len(names) / seconds:.0f} images/s"
-    print(f"{path}: {count} codes of {length} bits{taken}; {rate}" if count else f"no {path}")
+    rate = f"{len(names)} images in {seconds:.1f} s, {len(names) / max(seconds, 1e-9):.0f} images/s"
+    found = f"{count} codes of {length} bits{taken}" if count else "not written, for want of codes"
+    print(f"{path}: {found}; {rate}")
     problems = [f"image {files.path(name)}: {why}" for name, why in files.unusable.items()]
     problems += unreadable.values()
     for problem in problems:

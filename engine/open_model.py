@@ -27,6 +27,7 @@ from utils.def_file import PROJECT
 from utils.errors import UserError
 from utils.seed import seed_everything
 
+LARGEST_HELD = 4096  # pixels a side
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -69,7 +70,7 @@ def open_model(
         _check_code(config, "models", path)
     run = _open_run(config, checkpoint, path)
     if "preprocessing" in checkpoint:
-        found = checkpoint["preprocessing"]
+        found = _checked(checkpoint["preprocessing"], path)
     else:
         if own:
             _check_code(config, "data", path)
@@ -108,6 +109,18 @@ def _check_code(config: RunConfig, folder: str, path: Path) -> None:
                 f"the config in {path} runs {def_file}, which is none of the project's "
                 f"{folder}/*.py; if you trust it, give the config yourself by --config"
             )
+
+
+def _checked(found: Any, path: Path) -> dict[str, Any] | None:
+    """The preparation of images that a checkpoint states, if it makes sense."""
+    held = found.get("held_size", 0) if isinstance(found, dict) else 0
+    whole = isinstance(held, int) and not isinstance(held, bool) and 0 < held <= LARGEST_HELD
+    if found is None or held is None or whole:
+        return found
+    raise UserError(
+        f"{path} says that images are held at {held!r} pixels a side, expected a number up to "
+        f"{LARGEST_HELD}, or null; is it damaged?"
+    )
 
 
 def _with_images(run: Run, path: Path) -> Run:

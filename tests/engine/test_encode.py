@@ -127,6 +127,15 @@ def test_a_checkpoint_codes_without_the_data_it_was_trained_on(coded, tmp_path):
     assert by_name(load_image_codes(tmp_path / "c.npz")) == expected
 
 
+@pytest.mark.parametrize("stated", ["text", [], {}, {"held_size": "8"}, {"held_size": 10**9}])
+def test_a_preparation_that_makes_no_sense_is_one_line(stated, coded, tmp_path, capsys):
+    folder, _ = coded
+    checkpoint = load_checkpoint(folder / "run" / BEST)
+    save_checkpoint(tmp_path / "odd.pth", {**checkpoint, "preprocessing": stated})
+    assert _encode(folder, tmp_path / "c.npz", checkpoint=tmp_path / "odd.pth") == 2
+    assert "is it damaged?" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_an_old_checkpoint_without_its_data_is_one_line(coded, tmp_path, capsys):
     folder, _ = coded
     checkpoint = load_checkpoint(folder / "run" / BEST)
@@ -347,6 +356,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+
+
+def test_no_readable_image_leaves_no_file(coded, tmp_path, capsys):
+    folder, _ = coded
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(b"broken")
+    assert _encode(tmp_path, tmp_path / "c.npz", checkpoint=folder / "run") == 1
+    found = capsys.readouterr()
+    assert "not written" in found.out and "1.png" in found.err
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_help_shows_examples_and_exit_status(capsys):
