@@ -80,6 +80,8 @@ class CodesFile:
         Raises:
             UserError: it cannot be written.
         """
+        if not names:
+            return
         part = self._codes_of(files, names, codes)
         number = len(list(self.folder.glob(_PART)))
         with self._writing():
