@@ -120,30 +120,10 @@ def load_network(
             raise UserError(f"{where}: fresh names '{part}', which neither network nor file has")
     expected = {key: value for key, value in own.items() if not _is_fresh(key, fresh)}
     given = {key: value for key, value in weights.items() if not _is_fresh(key, fresh)}
-    common = [key for key in expected if key in given]
-    problems = [
-        *_listed("missing", [key for key in expected if key not in given]),
-        *_listed("unexpected", [key for key in given if key not in expected]),
-        *_listed(
-            "of another shape",
-            [
-                f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
-                for key in common
-                if given[key].shape != own[key].shape
-            ],
-        ),
-        *_listed(
-            "of another type",
-            [
-                f"{key} {_type_name(given[key])} instead of {_type_name(own[key])}"
-                for key in common
-                if not _converts(given[key].dtype, own[key].dtype)
-            ],
-        ),
-    ]
+    problems = _differences(given, expected)
     if problems:
         raise UserError(f"{where} does not fit the config's network: {'; '.join(problems)}")
-    loaded = {key: given[key].to(own[key].dtype) for key in common}
+    loaded = {key: given[key].to(value.dtype) for key, value in expected.items()}
     broken = [key for key, value in loaded.items() if not torch.isfinite(value).all()]
     if broken:
         raise UserError(f"{where} holds {'; '.join(_listed('NaN or infinity in', broken))}")
@@ -275,6 +255,31 @@ def _weights_of(found: dict[str, NetworkWeights], name: str, path: str | Path) -
 def _read_as(checkpoint: dict[str, Any]) -> str:
     """What a file of another project was taken for, in a message."""
     return f", read as {checkpoint['foreign'].format}," if "foreign" in checkpoint else ""
+
+
+def _differences(given: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    """What keeps `given` from being loaded as `expected`."""
+    common = [(key, given[key], value) for key, value in expected.items() if key in given]
+    return [
+        *_listed("missing", [key for key in expected if key not in given]),
+        *_listed("unexpected", [key for key in given if key not in expected]),
+        *_listed(
+            "of another shape",
+            [
+                f"{key} {tuple(theirs.shape)} instead of {tuple(own.shape)}"
+                for key, theirs, own in common
+                if theirs.shape != own.shape
+            ],
+        ),
+        *_listed(
+            "of another type",
+            [
+                f"{key} {_type_name(theirs)} instead of {_type_name(own)}"
+                for key, theirs, own in common
+                if not _converts(theirs.dtype, own.dtype)
+            ],
+        ),
+    ]
 
 
 def _is_fresh(key: str, fresh: list[str] | None) -> bool:
