@@ -137,8 +137,8 @@ def _plain_column(path: Path, count: int) -> np.ndarray | None:
         content = path.read_bytes()
     except OSError:
         return None
-    words, lines = content.split(), content.count(b"\n") + 1
-    if len(words) != count or lines < count or not set(words) <= {b"0", b"1"}:
+    words, lines = content.split(), set(content.splitlines())
+    if len(words) != count or not {line.strip() for line in lines} <= {b"0", b"1", b""}:
         return None
     return np.array(words) == b"1"
 

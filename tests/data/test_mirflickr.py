@@ -47,6 +47,8 @@ def test_byte_order_marks_and_repeated_numbers_change_nothing(root):
     [
         ([1, "", 5], r"sky.txt, line 3: image .*mirflickr/im5.jpg does not exist"),
         ([1, "im3.jpg"], "line 2: 'im3.jpg'; expected an image number"),
+        ([1, "9" * 5000], "line 2: '9+'; expected an image number"),
+        ([1, "2\u0663"], "line 2: .*; expected an image number"),
         ([1, -3], "line 2: '-3'; expected an image number"),
     ],
 )

@@ -1,8 +1,13 @@
 """The original layout of NUS-WIDE, with line ends and separators as published."""
 
+import re
+
 import numpy as np
 import pytest
 
+from data.check import check_source
+from data.faults import DataError
+from data.images import open_images
 from data.nus_wide import create_source
 from utils.errors import UserError
 
@@ -56,6 +61,31 @@ def test_byte_order_marks_are_taken_off(root):
     after = create_source(root.parent, concepts=4)
     assert after.image_names == before.image_names
     assert np.array_equal(after.labels, before.labels)
+
+
+def test_a_missing_image_is_found_before_training_by_the_line_that_lists_it(root):
+    (root / "Flickr" / NAMES[4]).unlink()
+    source = create_source(root.parent, concepts=3)
+    line = f"{root / 'ImageList/Imagelist.txt'}, line 5: image {root / 'Flickr' / NAMES[4]} cannot"
+    with pytest.raises(UserError, match=re.escape(line)):
+        open_images(source)
+    assert check_source(source).unreadable[0].startswith(line)
+
+
+def test_all_wrong_labels_are_found_at_once(root):
+    write(root, "Groundtruth/AllLabels/Labels_sky.txt", [0, "x", 0, 0, 0, 2, 0])
+    write(root, "Groundtruth/AllLabels/Labels_cat.txt", ["0 1", *[0] * 5])  # two in a line
+    with pytest.raises(DataError) as error:
+        create_source(root.parent, concepts=4)
+    faults = [
+        fault.replace(str(root / "Groundtruth/AllLabels/Labels_"), "")
+        for fault in error.value.faults
+    ]
+    assert [fault.partition(";")[0] for fault in faults[1:]] == [
+        "sky.txt, line 2: label 'x'",
+        "sky.txt, line 6: label '2'",
+    ]
+    assert faults[0].startswith("label file cat.txt has 6 labels")
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,13 @@ def test_expected_counts_are_a_number_or_a_range(tmp_path, value):
         load_protocol(written(tmp_path / "mine.yaml", expected=expected))
 
 
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
+def test_files_may_have_passed_through_an_editor_of_windows(tmp_path, coding):
+    text = (FOLDER / "mirflickr25k.yaml").read_text().replace("\n", "\r\n")
+    (tmp_path / "mirflickr25k.yaml").write_bytes(text.encode(coding))
+    assert load_protocol(str(tmp_path / "mirflickr25k.yaml")) == load_protocol("mirflickr25k")
+
+
 def test_unknown_names_and_unreadable_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="'cifar'; expected one of cifar10_5000, cifar10_59000"):
         load_protocol("cifar")
