@@ -61,7 +61,8 @@ def publish(run: Path, folder: Path, licence: str | None = None) -> None:
     about = {name: checkpoint[name] for name in ABOUT}
     about |= {"preprocessing": model.preprocessing, "model_digest": model.digest}
     plain = _without_places(checkpoint["config"])
-    plain["training_opt"] |= {"data_root": None, "log_dir": f"./logs/published/{folder.name}"}
+    elsewhere = {"data_root": None, "device": "auto", "log_dir": f"./logs/published/{folder.name}"}
+    plain["training_opt"] |= elsewhere
     with new_folder(folder) as temporary:
         write_model(temporary, {**checkpoint, "config": plain}, about)
         write_json(temporary / "split.json", split)

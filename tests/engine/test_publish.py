@@ -70,7 +70,8 @@ def test_the_folder_holds_what_is_promised_and_no_path_of_the_publishers_machine
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["checkpoint"]["path"] = BEST
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    check_config(yaml.safe_load((folder / "config.yaml").read_text()), "config.yaml")
+    config = check_config(yaml.safe_load((folder / "config.yaml").read_text()), "config.yaml")
+    assert config.training_opt.device == "auto"
 
 
 def test_sha256sum_agrees_with_the_checksums(published):
@@ -85,6 +86,7 @@ def test_the_card_shows_the_figures_and_its_commands_work_as_written(published, 
         assert ("-" if value is None else f"{value:.4f}") in card
     assert metrics["split_digest"] in card and "CC BY 4.0" in card
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the run was on a CPU
     name, *commands = card.split("```\n")[1].splitlines()
     assert name == "FOLDER=model"  # where it was written is of no use to others
     monkeypatch.chdir(published / "out")
@@ -125,9 +127,10 @@ def test_a_run_with_learned_database_codes_is_tested_and_codes_as_before(tmp_pat
         found = load_codes(tmp_path / "again" / f"{length}bits" / "codes.npz")
         np.testing.assert_array_equal(found.query_codes, expected.query_codes)
         np.testing.assert_array_equal(found.database_codes, expected.database_codes)
-        given = ["--checkpoint", str(tmp_path / "model"), str(tmp_path / "images"), "-o"]
+        given = ["--checkpoint", str(tmp_path / "model"), str(tmp_path / "images")]
+        given += ["--device", "cpu", "--code_length", str(length)]
         output = tmp_path / f"{length}.npz"
-        assert encode.main([*given, str(output), "--code_length", str(length)]) == 0
+        assert encode.main([*given, "-o", str(output)]) == 0
         coded = by_name(load_image_codes(output))
         queries = zip(expected.query_names.tolist(), expected.query_codes, strict=True)
         assert all(coded[name] == code.tobytes() for name, code in queries)
