@@ -202,4 +202,4 @@ def _bullets(values: dict[str, str], quote: str = "") -> str:
 def _from_here(folder: Path) -> str:
     """The folder's path from the working folder if it is in it, else its name alone."""
     absolute, here = folder.resolve(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else folder.name
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else absolute.name

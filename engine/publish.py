@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import BEST
-from engine.config import load_config
+from engine.config import RunConfig, load_config
 from engine.model_card import model_card
 from engine.open_model import open_model
 from engine.published_folder import new_folder, write_model
@@ -45,31 +45,47 @@ def publish(run: Path, folder: Path, licence: str | None = None) -> None:
     Raises:
         UserError: the run is not finished or keeps no weights, or the folder cannot be written.
     """
-    config_file = run / "config.yaml"
-    if not config_file.is_file():
+    config = _config_of_finished(run)
+    model = open_model(run, config, {"device": "cpu"})  # also for whether weights and config fit
+    metrics = _without_places(_read_json(run / "metrics.json"))
+    split, checkpoint = _read_json(run / "split.json"), model.checkpoint
+    figures = _figures_of(metrics, checkpoint, run)
+    about = {"preprocessing": model.preprocessing, "model_digest": model.digest}
+    plain = _for_others(checkpoint["config"], folder)
+    try:
+        about = {**{name: checkpoint[name] for name in ABOUT}, **about}
+        card = model_card(folder, plain, about, figures, split, licence)
+        environment = _environment(figures[0])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{run} holds other figures than a run of this version leaves ({error}); test it anew"
+        ) from error
+    with new_folder(folder) as temporary:
+        write_model(temporary, {**checkpoint, "config": plain}, about)
+        write_json(temporary / "split.json", split)
+        write_json(temporary / "metrics.json", metrics)
+        write_json(temporary / "environment.json", environment)
+        write_text(temporary / "README.md", card)
+
+
+def _config_of_finished(run: Path) -> RunConfig:
+    if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run's folder: it holds no config.yaml")
-    config = load_config(str(config_file))
+    config = load_config(str(run / "config.yaml"))
     if config.engine == "shallow":
         raise UserError(f"{run} is of a shallow method, which keeps no weights: nothing to publish")
     for name in (BEST, "split.json", "metrics.json"):
         if not (run / name).is_file():
             raise UserError(f"{run} is not finished: it holds no {name}; go on with --resume")
-    model = open_model(run, config, {"device": "cpu"})  # also for whether weights and config fit
-    metrics = _without_places(_read_json(run / "metrics.json"))
-    split, checkpoint = _read_json(run / "split.json"), model.checkpoint
-    figures = _figures_of(metrics, checkpoint, run)
-    about = {name: checkpoint[name] for name in ABOUT}
-    about |= {"preprocessing": model.preprocessing, "model_digest": model.digest}
-    plain = _without_places(checkpoint["config"])
-    elsewhere = {"data_root": None, "device": "auto", "log_dir": f"./logs/published/{folder.name}"}
-    plain["training_opt"] |= elsewhere
-    with new_folder(folder) as temporary:
-        write_model(temporary, {**checkpoint, "config": plain}, about)
-        write_json(temporary / "split.json", split)
-        write_json(temporary / "metrics.json", metrics)
-        write_json(temporary / "environment.json", _environment(figures[0]))
-        card = model_card(folder, plain, about, figures, split, licence)
-        write_text(temporary / "README.md", card)
+    return config
+
+
+def _for_others(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A config for other machines, whose tests have a folder of their own."""
+    plain = _without_places(config)
+    name = folder.resolve().name.replace("{", "{{").replace("}", "}}")
+    own = {"data_root": None, "device": "auto", "log_dir": f"./logs/published/{name}"}
+    return {**plain, "training_opt": {**plain["training_opt"], **own}}
 
 
 def _figures_of(

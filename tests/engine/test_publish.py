@@ -149,12 +149,19 @@ def _shallow(run):
     (run / "config.yaml").write_text(yaml.safe_dump(values))
 
 
+def _without_groups(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["groups"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
 UNFIT = {
     "no run": (lambda run: (run / "config.yaml").unlink(), "is no run's folder"),
     "no test yet": (lambda run: (run / "metrics.json").unlink(), "it holds no metrics.json"),
     "no checkpoint": (lambda run: (run / BEST).unlink(), f"it holds no {BEST}"),
     "trained since": (_retrain, "metrics.json is of another checkpoint"),
     "shallow": (_shallow, "shallow method, which keeps no weights"),
+    "other figures": (_without_groups, "holds other figures"),
     "half a file": (lambda run: (run / "metrics.json").write_text('{"map"'), "cannot be read"),
 }
 
