@@ -11,6 +11,7 @@ from benchmarks.image_oracle import oracle_pixels
 from benchmarks.mutated_images import SPOILS, Mutant, judged, mutated_images, run
 from benchmarks.strange_images import encoded, picture, strange_images
 from data.faults import shown
+from data.jpeg import read_plain_jpeg
 from utils.errors import UserError
 
 WHOLE = strange_images(np.random.default_rng(0))
@@ -71,6 +72,18 @@ def test_the_benchmark_finds_nothing_wrong(tmp_path):
     figures = finding.figures
     assert figures["shown"] + figures["refused"] == 40
     assert min(figures["shown"], figures["refused"], figures["compared"]) > 5
+
+
+def test_of_all_kinds_only_upright_baseline_ycbcr_jpegs_go_to_the_device(tmp_path):
+    chosen = set()
+    for image in WHOLE:
+        path = tmp_path / image.name
+        path.write_bytes(image.content)
+        if read_plain_jpeg(path):
+            chosen.add(image.name)
+    plain = {"plain", "halved_colours", "restarts"}
+    expected = {f"{name}{end}" for name in plain for end in (".jpg", ".jpeg.png")}
+    assert chosen == {*expected, "turned_1.jpeg"}
 
 
 def fails_nameless(path):
