@@ -62,7 +62,7 @@ class TrainingOptions:
         self._check_code_length()
         for name, least, most in (
             ("image_size", 1, MOST_PIXELS),
-            ("batch_size", 1, MOST_IMAGES),
+            ("batch_size", 2, MOST_IMAGES),  # batch statistics need two
             ("evaluation_batch_size", 1, MOST_IMAGES),
             ("feature_dim", 1, MOST_FEATURES),
             ("evaluate_interval", 1, None),

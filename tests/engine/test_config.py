@@ -95,6 +95,7 @@ def test_opts_set_any_value_in_yaml(override, read):
         ("criterions.classification.def_file=./models/pixels.py", ["create_loss"]),
         ("training_opt.image_size=1000000", ["image_size is 1000000", "at most 4096"]),
         ("training_opt.batch_size=1000000000000", ["batch_size", "at most 65536"]),
+        ("training_opt.batch_size=1", ["batch_size is 1", "at least 2"]),
         ("training_opt.evaluation_batch_size=65537", ["evaluation_batch_size", "at most 65536"]),
         ("training_opt.feature_dim=1000000000", ["feature_dim", "at most 16384"]),
         ("training_opt.code_length=1000000000", ["code_length is 1000000000", "at most 4096"]),
