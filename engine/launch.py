@@ -8,11 +8,13 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
+from threading import RLock
 from typing import Any
 
 import torch
 from torch import multiprocessing
 from torch.multiprocessing import ProcessContext, ProcessExitedException
+from tqdm import tqdm
 
 from engine.config import RunConfig
 from utils.distributed import started_world_size
@@ -83,6 +85,8 @@ def _enter(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # sent if the first process dies, not ignored
+    tqdm.set_lock(RLock())  # its own, a semaphore of the system, would outlive an abrupt end
     try:
         with SIGNALS.handled():
             work(*arguments)

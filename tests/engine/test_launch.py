@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -59,14 +62,41 @@ def _save_when_stopped(folder):
 
 def test_a_signal_is_passed_on_and_all_may_save(tmp_path):
     def stop():
-        while len(list(tmp_path.glob("ready_*"))) < 2:
-            time.sleep(0.01)
+        _wait_for(tmp_path, "ready_*")
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=stop, daemon=True).start()
     with pytest.raises(Stopped, match="SIGTERM"):
         run_processes(2, _save_when_stopped, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("saved_*")) == ["saved_0", "saved_1"]
+
+
+LAUNCHER = """
+import signal, sys
+from pathlib import Path
+from engine.launch import run_processes
+from test_launch import _save_when_stopped
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for its background jobs
+    run_processes(2, _save_when_stopped, Path(sys.argv[1]))
+"""
+
+
+def test_processes_save_and_end_when_the_one_that_started_them_is_killed(tmp_path):
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    command = [sys.executable, str(tmp_path / "launcher.py"), str(tmp_path)]
+    paths = os.pathsep.join([str(Path.cwd()), str(Path(__file__).parent)])
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) as launcher:
+        _wait_for(tmp_path, "ready_*")
+        launcher.kill()
+    _wait_for(tmp_path, "saved_*")
+
+
+def _wait_for(folder, pattern):
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob(pattern))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_each_gpu_gets_a_process_unless_told_otherwise(tmp_path, monkeypatch):

@@ -64,6 +64,14 @@ def test_a_restored_tally_goes_on_to_the_same_bits(before):
     assert tally.steps == 3
 
 
+def test_more_steps_than_there_was_room_for_are_all_kept(monkeypatch):
+    monkeypatch.setattr("engine.loss_tally.ROOM", 2)
+    tally = _tally([{"a": float(step), "b": 1.0} for step in range(11)])
+    assert tally.values[:, 0].tolist() == list(range(11))
+    assert tally.means() == {"a": 5.0, "b": 1.0}
+    assert _tally([*STEPS, {"a": 1.0, "b": math.nan}]).first_bad() == ("b", 4)
+
+
 def test_a_loss_that_is_added_to_in_place_later_is_counted_as_it_was():
     """A captured step writes each time into the same memory."""
     tally, loss = LossTally(), torch.tensor(1.0)
