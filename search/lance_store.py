@@ -17,6 +17,7 @@ from typing import Any
 import lancedb
 import numpy as np
 import pyarrow as pa
+from lancedb.index import BTree, IvfFlat
 from numpy.typing import NDArray
 
 from search.rows import SCHEMA, check_rows
@@ -196,13 +197,10 @@ class LanceIndex(Index):
             for table in (self.images, self.issued):
                 table.optimize(cleanup_older_than=READERS)
             if len(self) >= LEAST_INDEXED:
-                self.images.create_scalar_index("id", replace=True)
+                self.images.create_index("id", config=BTree())
                 if self.kind == "ivf":
-                    lists = max(1, math.isqrt(len(self)))
-                    self.images.create_index(
-                        metric="hamming", vector_column_name="code", index_type="IVF_FLAT",
-                        num_partitions=lists, replace=True,
-                    )  # fmt: skip
+                    lists = IvfFlat(distance_type="hamming", num_partitions=math.isqrt(len(self)))
+                    self.images.create_index("code", config=lists)
 
     def refresh(self) -> bool:
         """As `Index.refresh`."""

@@ -20,7 +20,7 @@ from search.store import Packed
 from utils.atomic_file import atomic_path
 
 LEAST_ITEMS = 10_000  # a smaller segment is scanned in no time
-TRAINING = 64  # items an inverted list to find its centre by
+TRAINING, ROUNDS = 32, 8  # items an inverted list, and k-means' rounds, to find its centre by
 NEIGHBOURS = 16  # of a node of HNSW's graph; twice as many in its lowest layer
 CONSTRUCTION = 40  # candidates while HNSW's graph is built
 EFFORT = {"ivf": 16, "hnsw": 64, "mih": 1}  # lists probed, candidates kept, bits flipped
@@ -45,9 +45,10 @@ def make_structure(kind: str, items: int, bits: int) -> Any:
     """An empty structure for so many items; their number settles lists and tables."""
     faiss.omp_set_num_threads(torch.get_num_threads())
     if kind == "ivf":
-        lists = int(np.clip(4 * np.sqrt(items), 1, items / TRAINING + 1))
+        lists = int(np.clip(2 * np.sqrt(items), 1, items / TRAINING + 1))
         structure = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
-        structure.cp.niter = 10
+        structure.cp.niter = ROUNDS
+        structure.cp.min_points_per_centroid = 1
         return structure
     if kind == "hnsw":
         structure = faiss.IndexBinaryHNSW(bits, NEIGHBOURS)
@@ -89,7 +90,7 @@ class Structure:
         """
         with self.lock:
             faiss.omp_set_num_threads(torch.get_num_threads())
-            set_effort(self.opened, self.kind, effort or EFFORT[self.kind])
+            set_effort(self.opened, self.kind, EFFORT[self.kind] if effort is None else effort)
             distances, positions = self.opened.search(query, k)
         return nearest_of([(positions, distances)], k)
 

@@ -95,3 +95,20 @@ def test_kinds_that_it_lacks_are_refused(tmp_path, pair):
         create_index(tmp_path / "new", Coding(8), "lance", "hnsw")
     with pytest.raises(UserError, match="settles the kind"):
         pair[0].compact("ivf")
+
+
+def test_inverted_lists_find_near_items_and_exact_and_filtered_searches_all(tmp_path, rng):
+    index = create_index(tmp_path / "index", Coding(64), "lance", "ivf")
+    codes = draw_codes(rng, 12_000, 64)
+    index.add(codes, numbered_rows(0, 12_000))
+    index.compact()
+    assert index.info()["scanned_items"] == 0
+    query = draw_codes(rng, 5, 64)
+    exact = index.search(query, 10, exact=True)
+    distances = np.bitwise_count(query.view(np.uint64) ^ codes.view(np.uint64)[:, 0])
+    assert (exact.distances == np.sort(distances, 1)[:, :10]).all()
+    found = index.search(query, 10, effort=100)
+    assert (found.distances <= exact.distances[:, -1:]).mean() > 0.9
+    few = index.search(query, 3, "id >= 11000")
+    order = np.lexsort((np.arange(1000), distances[0, 11_000:]))[:3]
+    assert few.ids[0].tolist() == (11_000 + order).tolist()
