@@ -1,21 +1,17 @@
 """Feature files that hashing papers publish: `cifar10-gist.mat`, `*_alexnet.t`."""
 
-import os
 import pickle
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import torch
 
 from data.faults import shown
 from data.source import Source
 from utils.errors import UserError
+from utils.matlab_file import load_matlab
 
 _MATLAB = {"train": ("traindata", "traingnd"), "test": ("testdata", "testgnd")}
 _TENSORS = {
@@ -34,23 +30,13 @@ def read_matlab(path: Path) -> Source:
         UserError: it cannot be read, lacks a variable, or their shapes do not fit.
     """
     names = [name for pair in _MATLAB.values() for name in pair]
-    _survive(path)
     try:
-        found = scipy.io.loadmat(path, variable_names=names)
+        found = load_matlab(path, names)
     except NotImplementedError as error:
         raise UserError(f"{called(path)} is of MATLAB 7.3; save it with -v7") from error
     except Exception as error:  # of a broken file: SciPy's own, zlib's and others
         raise _broken(path, error) from error
     return _joined(path, found, _MATLAB)
-
-
-def _survive(path: Path) -> None:
-    """Raise a UserError if the reading of a broken file ends a process, as SciPy's may."""
-    code = "import sys, scipy.io; scipy.io.loadmat(sys.argv[1])"
-    command = [sys.executable, "-c", code, os.path.abspath(path)]  # noqa: PTH100
-    status = subprocess.run(command, capture_output=True, check=False).returncode
-    if status < 0:  # a signal; what it raises otherwise is raised here once more
-        raise _broken(path, f"the reading ends with {signal.Signals(-status).name}")
 
 
 def read_tensors(path: Path) -> Source:

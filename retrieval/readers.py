@@ -9,6 +9,7 @@ import numpy as np
 
 from retrieval.codes import Codes, binarize, load_codes, make_codes
 from utils.errors import UserError
+from utils.matlab_file import load_matlab
 
 Values = np.ndarray[Any, np.dtype[Any]]
 
@@ -151,10 +152,8 @@ def _matrix(path: Path) -> Values:
 
 
 def _read_matlab(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # slow to import, and few need it
-
     try:
-        stored = loadmat(path)
+        stored = load_matlab(path)
     except NotImplementedError:
         raise UserError(f"{path}: a MATLAB 7.3 file; save it with -v7") from None
     except Exception as error:  # scipy raises many kinds for a broken file

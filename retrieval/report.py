@@ -21,7 +21,7 @@ from retrieval.sections import page_facts, page_sections
 from utils.atomic_file import write_json, write_text
 from utils.errors import UserError
 from utils.parser import OneLineParser
-from utils.rgb_image import READ_ERRORS, open_image, to_rgb
+from utils.rgb_image import open_image, to_rgb
 
 TOP_K = (100, 1000, 5000)
 
@@ -129,7 +129,7 @@ def named_images(codes: Codes, folder: Path | None) -> Images | None:
         try:
             with open_image(path) as image:
                 return np.asarray(to_rgb(image))
-        except READ_ERRORS as error:
+        except Exception as error:  # Pillow's are of many kinds, for broken files
             reason = " ".join(str(error).split())
             raise UserError(
                 f"--images: {path} cannot be read ({reason}); give the names' folder"

@@ -6,7 +6,7 @@ import scipy.io
 import torch
 from torch import nn
 
-import data.published_features
+import utils.matlab_file
 from data.features import create_source
 from data.images import open_images
 from data.split import make_split
@@ -17,10 +17,9 @@ TRAIN, TEST = RNG.normal(size=(12, 4)), RNG.normal(size=(6, 4))
 
 
 @pytest.fixture(autouse=True)
-def no_trial(request, monkeypatch):
+def no_trial(monkeypatch):
     """A trial of every file in a process of its own would take a second a test."""
-    if "process" not in request.node.name:
-        monkeypatch.setattr(data.published_features, "_survive", lambda path: None)
+    monkeypatch.setattr(utils.matlab_file, "try_reading", lambda path: None)
 
 
 def _matlab(folder, **changes):
@@ -48,15 +47,6 @@ def _tensors(folder, targets, **changes):
     }
     torch.save(value | changes, folder / "x.t")
     return rows, create_source(folder, "x.t")
-
-
-def test_a_file_whose_reading_ends_the_process_is_refused(tmp_path, monkeypatch):
-    _matlab(tmp_path)
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-    (tmp_path / "sitecustomize.py").write_text(f"if True: {code}")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"x\.mat cannot be read \(the reading ends with SIGSEGV\)"):
-        create_source(tmp_path, "x.mat")
 
 
 @pytest.mark.parametrize("transposed", [False, True])
