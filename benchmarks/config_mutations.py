@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from inspect import isclass, signature
 from math import inf, nan
 from pathlib import PurePosixPath
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
 from data.augment import Augmentation
 from engine.config import load_config, read_values
+from engine.options import AlternateOptions, DataOptions, MemoryOptions, TrainingOptions
 from utils.def_file import PROJECT, load_function
 
 HEADER = "from math import inf, nan\nfrom pathlib import PurePosixPath\n\n"
@@ -27,6 +29,9 @@ OTHERS = [None, True, False, b"x", 1j, {1, 2}, PurePosixPath("x")]
 OVERRIDES = ["", "[", "{", "]", "&a [*a]", "!!python/object:os.system x", "!!timestamp x",
              "!!int x", "!!bool x", "!!set {a, b}", "2020-13-45", "2020-01-01", "[" * 2000,
              "{?: 1}", "=", "*a", "1e400", "0x" + "f" * 5000, "\t", "%", "- x", "'"]  # fmt: skip
+OPTIONS: dict[str, type] = {"training_opt": TrainingOptions, "data": DataOptions,
+                            "memory": MemoryOptions, "alternate": AlternateOptions}  # fmt: skip
+LEFT = ["def_file", "params", "log_dir", "optimizer", "scheduler", "augmentation", "image_size"]
 BROKEN_PARTS = {
     "raises_on_import.py": "raise RuntimeError('on import,\\nin two lines')",
     "exits_on_import.py": "raise SystemExit(3)",
@@ -167,6 +172,34 @@ def _mix(rng: random.Random, shipped: str) -> Mutant:
     return _mutant(shipped, "mixed", path, _shown(value), values)
 
 
+def _set_option(rng: random.Random, shipped: str) -> Mutant:
+    """Give an option a value of its type, of those that a user might try; many of these run."""
+    values = read_values(PROJECT / shipped)
+    section = rng.choice([name for name in OPTIONS if name in values])
+    hints = get_type_hints(OPTIONS[section])
+    name = rng.choice([name for name in hints if name not in LEFT])
+    value = _plausible(rng, hints[name])
+    values[section][name] = value
+    return _mutant(shipped, "option", (section, name), _shown(value), values)
+
+
+def _plausible(rng: random.Random, hint: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _plausible(rng, rng.choice(arguments))
+    if origin is Literal:
+        return rng.choice(arguments)
+    if origin is list:
+        return [_plausible(rng, arguments[0]) for _ in range(rng.randint(1, 3))]
+    pools: dict[Any, list[Any]] = {
+        int: [0, 1, 2, 3, 5, 8, 16, 33, 100, 1000],
+        float: [0, 1e-6, 0.1, 0.5, 1, 2.5, 100, 1e4],
+        bool: [True, False],
+        str: ["class_0", "class_1", "0", "words"],
+    }
+    return rng.choice(pools.get(hint, [None]))
+
+
 def _set_param(rng: random.Random, shipped: str) -> Mutant:
     """Give a parameter of a part a value that it may never have been asked to bear."""
     values = read_values(PROJECT / shipped)
@@ -268,6 +301,8 @@ MUTATIONS: list[Callable[[random.Random, str], Mutant]] = [
     _swap,
     _mix,
     _mix,
+    _set_option,
+    _set_option,
     _set_param,
     _set_param,
     _break_part,

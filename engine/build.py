@@ -312,21 +312,26 @@ def _try_steps(options: TrainingOptions, group: dict[str, Any], where: str) -> N
     Args:
         group: what a network or loss says instead of the optimizer's params, at `where`.
     """
-    options = replace(options, warmup_epochs=min(options.warmup_epochs, 1))
     weights = nn.Parameter(torch.ones(2, 2))
     given = group or options.optimizer
     with _blaming(where, given):
         kind = getattr(torch.optim, options.optimizer["name"])
         optimizer = kind([weights], **{**options.optimizer.get("params", {}), **group})
+        _steps(optimizer, weights)
+    options = replace(options, warmup_epochs=min(options.warmup_epochs, 1))
     scheduler = build_scheduler(options, optimizer, steps_per_epoch=1)
+    with _blaming("training_opt.scheduler", options.scheduler):
+        _steps(optimizer, weights, scheduler)
+
+
+def _steps(optimizer: Any, weights: nn.Parameter, scheduler: Any = None) -> None:
     for _ in range(TRIED_STEPS):
         weights.grad = torch.ones_like(weights)
-        with _blaming(where, given):
-            optimizer.step()
-        with _blaming("training_opt.scheduler", options.scheduler):
+        optimizer.step()
+        if scheduler is not None:
             scheduler.step()
     if not weights.isfinite().all():
-        raise UserError(f"{where} {shown(given)}: its steps lead to infinity; lower the rates")
+        raise ValueError("its steps lead to infinity; lower the rates")
 
 
 @contextmanager

@@ -124,6 +124,10 @@ def checked(tmp_path, **changes):
         ({"optimizer": {"name": "Optimizer"}}, ["optimizer.name", "did you mean"]),
         ({"scheduler": {"name": "partial"}}, ["scheduler.name", "did you mean"]),
         (
+            {"scheduler": {"name": "CosineAnnealingLR", "params": {"eta_min": 1e300}}},
+            ["training_opt.scheduler", "eta_min"],
+        ),
+        (
             {"scheduler": {"name": "CosineAnnealingLR", "params": {"eta_min": {}}}},
             ["training_opt.scheduler", "eta_min"],
         ),
