@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from engine.checkpoint import BEST
 from engine.image_list import ImageFiles, list_images
@@ -55,7 +56,10 @@ def add(arguments: argparse.Namespace) -> int:
     if _are_codes(sources):
         coding, batch = read_source(sources[0], arguments.image_root or index.coding.image_root)
         coding = _with_model(coding, arguments.checkpoint, sources[0])
-        index.add(batch.codes, batch.rows, coding.model_digest)
+        paths = batch.rows["path"].to_pylist()
+        held = held_paths(index, [path for path in paths if path])
+        new = np.array([path not in held for path in paths], bool)
+        index.add(batch.codes[new], batch.rows.filter(pa.array(new)), coding.model_digest)
     else:
         place = arguments.checkpoint or index.coding.checkpoint
         if not place:
@@ -95,6 +99,13 @@ def add_images(index: Index, coder: Coder, files: ImageFiles) -> dict[str, str]:
         index.add(codes[whole], rows, coder.digest)
         unreadable |= broken
     return unreadable
+
+
+def held_paths(index: Index, paths: Sequence[str]) -> set[str]:
+    """Those of the paths that the index holds."""
+    if not paths:
+        return set()
+    return set(index.rows(index.select(Among("path", tuple(paths))))["path"].to_pylist())
 
 
 def remove(arguments: argparse.Namespace) -> int:

@@ -186,6 +186,28 @@ def test_readers_open_and_search_while_a_writer_replaces_all_files(index, rng):
     assert faults == []
 
 
+@pytest.mark.parametrize("failing", ["write_segment", "file_digest", "sync_folder"])
+def test_a_full_disk_leaves_the_index_as_it_was(index, rng, monkeypatch, failing):
+    def fail(*given):
+        raise OSError(28, "No space left on device")
+
+    works = {
+        "write_segment": lambda: index.add(draw_codes(rng, 9, 20), numbered_rows(100, 9)),
+        "file_digest": lambda: index.remove([1, 2]),
+        "sync_folder": index.compact,
+    }
+    index.remove([5])
+    monkeypatch.setattr(faiss_store, failing, fail)
+    with pytest.raises(OSError, match="No space"):
+        works[failing]()
+    monkeypatch.undo()
+    index = open_index(index.folder)
+    assert index.verify() == []
+    assert len(index) == 99
+    works[failing]()
+    assert open_index(index.folder).verify() == []
+
+
 def test_what_a_dead_writer_left_is_not_seen_and_is_swept(index, rng):
     stray = index.folder / "segments" / "000099"
     shutil.copytree(next((index.folder / "segments").iterdir()), stray)

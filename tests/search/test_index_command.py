@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from engine.encode import main as encode_command
 from main import main as train
 from retrieval.codes import load_codes
 from search.coder import code_picture, query_coder
@@ -101,6 +102,23 @@ def test_added_again_a_picture_is_passed_over(built, pictures, tmp_path, capsys)
     assert len(index) == before + 1
     (row,) = index.rows(index.select("label = 'cat'")).to_pylist()
     assert row["path"] == str(new / "1.png")
+
+
+def test_built_from_a_file_of_codes_it_is_the_same_index(run, built, pictures, tmp_path, capsys):
+    codes = tmp_path / "codes.npz"
+    command = ["--checkpoint", str(run), str(pictures[0]), "-o", str(codes), "--device", "cpu"]
+    assert encode_command(command) == 0
+    root = ["--image_root", str(pictures[0])]
+    other = str(tmp_path / "other")
+    assert index_command(["build", str(codes), "-o", other, *root]) == 0
+    index, same = open_index(other), open_index(built)
+    assert index.coding.model_digest == same.coding.model_digest
+    assert index.rows(index.select()).equals(same.rows(same.select()))
+    assert (index.codes(index.select()) == same.codes(same.select())).all()
+    assert query_command([other, str(next(pictures[0].rglob("*.png")))]) == 2
+    assert "give --checkpoint" in error_of(capsys)
+    assert index_command(["add", other, str(codes)]) == 0
+    assert len(open_index(other)) == len(same)
 
 
 def test_remove_verify_info_and_compact(built, capsys):
