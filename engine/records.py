@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from engine.plain_values import check_text
 from utils.atomic_file import write_text
 from utils.errors import UserError
 
@@ -66,12 +67,16 @@ def append_record(path: str | Path, metrics: dict[str, Any], config: dict[str, A
 
 def check_record(path: str | Path) -> None:
     """Raise a UserError if rows cannot be added to `path`, before hours are spent on a run."""
-    if Path(path).exists():
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--record {path}: not a readable CSV file; use another") from error
-        check_columns(text, path)
+    check_text(str(path), "--record")
+    path = Path(path)
+    try:
+        if path.exists():
+            check_columns(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--record {path}: not a readable CSV file; use another") from error
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UserError(f"--record {path}: {folder} is no folder that can be written; use another")
 
 
 def check_columns(text: str, path: str | Path) -> None:

@@ -2,12 +2,14 @@
 
 import csv
 import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 from small_config import make_config
 
 from engine.experiment import train_and_test
-from engine.records import COLUMNS, append_record
+from engine.records import COLUMNS, append_record, check_record
 from utils.errors import UserError
 
 
@@ -52,3 +54,24 @@ def test_a_file_with_other_columns_is_refused_before_training(tmp_path):
         train_and_test(make_config(tmp_path / "run"), record=str(tmp_path / "r.csv"))
     assert not (tmp_path / "run").exists()
     assert (tmp_path / "r.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("name", ["", "a_file/x.csv", "a_file/x/y.csv", "a\0b.csv", "x" * 300])
+def test_a_record_that_cannot_be_written_is_refused_before_the_run(tmp_path, name):
+    (tmp_path / "a_file").touch()
+    with pytest.raises(UserError, match=r"^--record ") as raised:
+        check_record(f"{tmp_path}/{name}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_record_that_is_new_or_has_its_columns_passes_unwritten(tmp_path):
+    check_record(tmp_path / "new" / "folder" / "x.csv")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "x.csv").write_text(",".join(COLUMNS) + "\n")
+    check_record(tmp_path / "x.csv")
+
+
+def test_a_record_in_a_folder_that_is_only_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda folder, mode: Path(folder) != tmp_path)
+    with pytest.raises(UserError, match="no folder that can be written"):
+        check_record(tmp_path / "x.csv")
