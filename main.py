@@ -1,6 +1,7 @@
 """The command line: load configs, then train and test each."""
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -91,7 +92,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="test only, and with open-set queries too: images of classes never trained on",
     )
     parser.add_argument(
-        "--checkpoint", metavar="FILE", help="what --test loads (default: the run's own best)"
+        "--checkpoint",
+        metavar="FILE|FOLDER",
+        help="what --test loads: a checkpoint, another project's weights, or a published folder "
+        "(default: the run's own best; see docs/model_zoo.md)",
     )
     parser.add_argument("--record", metavar="CSV", help="add the final figures as a row to CSV")
     return parser.parse_args(arguments)
@@ -212,6 +216,9 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on stderr and status 2."""
     several = os.environ.get("WORLD_SIZE", "1") != "1"
+    for stream in (sys.stdout, sys.stderr):  # names of classes and files may not be ASCII
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with SIGNALS.handled():
             return run(parse_arguments(arguments))

@@ -168,7 +168,10 @@ def build_alternation(run: Run, resume: bool = False) -> Alternation:
     base = None if resume else run.config.alternate.base
     learned = _new_codes(run)
     if base:
-        checkpoint = load_checkpoint(base)
+        try:
+            checkpoint = load_checkpoint(base)
+        except UserError as error:
+            raise UserError(f"alternate.base: {error}") from error
         learned = _from_base(run, learned, checkpoint, base)
         load_networks(run.model, checkpoint, base)
     groups = _groups(run, learned)

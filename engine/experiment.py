@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.check import check_source
+from data.faults import DataError
 from data.protocol import load_protocol
 from engine import shallow
 from engine.alternate import (
@@ -131,7 +132,12 @@ def check_data(config: RunConfig) -> bool:
     check_config_parts(config)
     data, seed = config.data, config.training_opt.seed
     protocol = load_protocol(data.protocol) if data.protocol else None
-    report = check_source(open_source(config), protocol, seed, data.on_leak)
+    try:
+        source = open_source(config)
+    except DataError as error:
+        print("\n".join(error.faults))
+        return False
+    report = check_source(source, protocol, seed, data.on_leak)
     print("\n".join(report.lines()))
     return report.ok
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import engine.train
+from data.faults import DataError
 from engine.build import check_config_parts
 from engine.checkpoint import LAST, load_checkpoint
 from engine.config import load_config
@@ -425,3 +426,22 @@ def test_the_data_root_may_come_from_the_environment(tmp_path, monkeypatch):
     arguments = _arguments(tmp_path)
     arguments.remove(f"training_opt.data_root={tmp_path}")
     assert main(arguments) == 0
+
+
+def test_check_data_lists_all_mistakes_of_label_files(tmp_path, monkeypatch, capsys):
+    def refuse(config):
+        raise DataError(["labels.txt line 3: no class", "labels.txt line 9: größe"])
+
+    monkeypatch.setattr("engine.experiment.open_source", refuse)
+    assert main(_arguments(tmp_path, "--check_data")) == 2
+    assert "line 3: no class\nlabels.txt line 9" in capsys.readouterr().out
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped(tmp_path):
+    _folder(tmp_path, classes=("größe", "dog"))
+    done = subprocess.run(
+        [sys.executable, "main.py", *_arguments(tmp_path, "--check_data")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert b"Traceback" not in done.stderr

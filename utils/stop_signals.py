@@ -58,15 +58,29 @@ class StopSignals:
         """Let what runs within a block decide when to stop, by `number`.
 
         Raises:
-            Stopped: at the end of the block, if a signal came that nothing heeded.
+            Stopped: at the end of the block, if a signal came that nothing heeded; before it, if
+                the signal ended readers of images, without which the step cannot end.
         """
         self.number, self._deferring = 0, True
         try:
             yield
+        except RuntimeError as error:
+            if self.number and "DataLoader worker" in str(error):
+                raise Stopped(self.number) from error
+            raise
         finally:
             self._deferring = False
         if self.number:
             raise Stopped(self.number)
+
+    def outlive_first(self, worker: int) -> None:
+        """For a DataLoader's `worker_init_fn`: torch's handler would end the worker at SIGTERM.
+
+        Whoever ends a run of several processes sends it to all of them, also to the readers of
+        images whose batches the step still needs.
+        """
+        if signal.getsignal(signal.SIGINT) == self._receive:  # handled before the fork
+            signal.signal(signal.SIGTERM, self._receive)
 
     def _receive(self, number: int, frame: object) -> None:
         forked = os.getpid() != self._process  # a worker, which ends with its parent

@@ -1,5 +1,6 @@
 """What the first signal does, and what the second."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 
 from utils.stop_signals import SIGNALS, Stopped
 
@@ -105,3 +107,25 @@ def test_a_forked_worker_outlives_the_first_signal_only_where_a_step_is_to_end(d
             child = os.fork() or work()
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == (7 if deferred else -signal.SIGINT)
+
+
+def test_readers_outlive_a_sigterm_to_all_processes_so_that_the_step_can_end():
+    """A cluster sends it to all; torch's own handler ends the readers, and with them the step."""
+    loader = DataLoader(range(200), num_workers=2, worker_init_fn=SIGNALS.outlive_first)
+    seen = []
+    with pytest.raises(Stopped), SIGNALS.handled(), SIGNALS.deferred():
+        batches = iter(loader)
+        seen += [int(next(batches)) for _ in range(2)]  # one by each
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        seen += [int(batch) for batch in batches]
+    assert seen == [*range(200)]
+
+
+def test_readers_that_a_signal_ended_are_no_error():
+    with pytest.raises(Stopped), SIGNALS.handled(), SIGNALS.deferred():
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+    with pytest.raises(RuntimeError), SIGNALS.handled(), SIGNALS.deferred():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
