@@ -26,7 +26,7 @@ from engine.plain_values import shown
 from utils.def_file import call, check_params, load_function
 from utils.errors import UserError, unknown_key
 
-TRIED_STEPS = 4
+TRIED_STEPS = 8
 MOST_OF_PARAMS = {  # which may say otherwise than the training options
     "code_length": MOST_BITS, "feature_dim": MOST_FEATURES, "image_size": MOST_PIXELS,
 }  # fmt: skip
@@ -325,6 +325,7 @@ def _try_steps(options: TrainingOptions, group: dict[str, Any], where: str) -> N
 
 
 def _steps(optimizer: Any, weights: nn.Parameter, scheduler: Any = None) -> None:
+    nn.init.ones_(weights)
     for _ in range(TRIED_STEPS):
         weights.grad = torch.ones_like(weights)
         optimizer.step()
