@@ -32,6 +32,7 @@ import torch
 
 from benchmarks.evaluation import cpu_name
 from benchmarks.rows import append_row
+from search.coder import QUERY_OPTIONS, Coder, code_picture
 from search.opening import create_index, open_index
 from search.rows import make_rows
 from search.store import Coding, Hits, Index, Packed
@@ -79,8 +80,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def measure_coding(checkpoint: str, pictures: list[str]) -> Iterator[Row]:
+    """Milliseconds to code a picture on the CPU, file to bits, once the networks are warm."""
+    coder = Coder(checkpoint, options=QUERY_OPTIONS)
+    backbone = coder.model.run.config.networks["feat_model"]
+    times = []
+    for path in map(Path, [pictures[0], *pictures]):
+        started = time.perf_counter()
+        code_picture(coder, path)
+        times.append((time.perf_counter() - started) * 1e3)
+    name = str(backbone.params.get("arch", backbone.def_file))
+    yield figure("code_picture_median", name, float(np.median(times[1:])), "ms")
+    yield figure("code_picture_longest", name, max(times[1:]), "ms")
+
+
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Rows of figures, as they come."""
+    if options.checkpoint:
+        yield from measure_coding(options.checkpoint, options.pictures)
+        return
     draw = Clustered() if options.codes == "clustered" else draw_uniform
     rng = np.random.default_rng(0)
     codes, query = draw(options.items, rng), draw(BATCH, rng)
@@ -256,9 +274,15 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--codes", choices=["clustered", "uniform"], default="clustered")
     parser.add_argument("--kinds", nargs="*", choices=list(EFFORTS), default=list(EFFORTS))
     parser.add_argument("--stores", nargs="*", choices=["lance"], default=["lance"])
+    parser.add_argument("--checkpoint", metavar="MODEL",
+                        help="measure how fast it codes --pictures, and no more")  # fmt: skip
+    parser.add_argument("--pictures", nargs="+", metavar="PICTURE")
     parser.add_argument("--folder", help="where indexes are kept meanwhile")
     parser.add_argument("--record", help="CSV file to add rows to")
-    return parser.parse_args(arguments)
+    found = parser.parse_args(arguments)
+    if bool(found.checkpoint) != bool(found.pictures):
+        parser.error("--checkpoint and --pictures go together")
+    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from engine.open_model import open_model
 from search.store import Coding, Index, Packed
 from utils.errors import UserError
 
+QUERY_OPTIONS = {"device": "cpu", "evaluation_batch_size": 1, "num_workers": 0}
 CHUNK = 1024  # images that are coded, then added, at a time
 
 
@@ -80,8 +81,7 @@ def query_coder(coding: Coding, checkpoint: str | None = None) -> Coder:
     place = checkpoint or coding.checkpoint
     if not place:
         raise UserError("the index does not say which model made its codes; give --checkpoint")
-    options = {"device": "cpu", "evaluation_batch_size": 1, "num_workers": 0}
-    coder = Coder(place, coding.code_length, options)
+    coder = Coder(place, coding.code_length, QUERY_OPTIONS)
     coding.check_model(coder.digest)
     return coder
 

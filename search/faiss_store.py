@@ -150,7 +150,7 @@ class FaissIndex(Index):
             "next_id": now.manifest.next_id,
             "segments": len(now.views),
             "scanned_items": scanned,
-            "bytes": sum(each.stat().st_size for each in self.folder.rglob("*") if each.is_file()),
+            "bytes": sum(map(_file_size, self.folder.rglob("*"))),
             "version": now.manifest.version,
             **self.coding.to_dict(),
         }
@@ -258,3 +258,11 @@ class FaissIndex(Index):
         if spare and (segment.columns[-1] >> np.uint64(64 - spare)).any():
             return [f"{segment.folder}: codes have bits set past {self.coding.code_length}"]
         return []
+
+
+def _file_size(path: Path) -> int:
+    """Bytes of a file, 0 of a folder and of what a writer has just deleted."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0

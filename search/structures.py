@@ -23,6 +23,7 @@ LEAST_ITEMS = 10_000  # a smaller segment is scanned in no time
 TRAINING, ROUNDS = 32, 8  # items an inverted list, and k-means' rounds, to find its centre by
 NEIGHBOURS = 16  # of a node of HNSW's graph; twice as many in its lowest layer
 CONSTRUCTION = 40  # candidates while HNSW's graph is built
+LONGEST_KEY = 32  # bits of a table's key
 EFFORT = {"ivf": 16, "hnsw": 64, "mih": 1}  # lists probed, candidates kept, bits flipped
 
 
@@ -54,9 +55,9 @@ def make_structure(kind: str, items: int, bits: int) -> Any:
         structure = faiss.IndexBinaryHNSW(bits, NEIGHBOURS)
         structure.hnsw.efConstruction = CONSTRUCTION
         return structure
-    # Norouzi et al.: substrings of log2(items) bits leave about one item a bucket.
-    substring = int(np.clip(np.log2(max(2, items)), 4, min(24, bits)))
-    return faiss.IndexBinaryMultiHash(bits, bits // substring, substring)
+    # Norouzi et al.: with substrings of about log2(items) bits a bucket holds about one item.
+    tables = max(1, round(bits / np.log2(max(2, items))))
+    return faiss.IndexBinaryMultiHash(bits, tables, min(bits // tables, LONGEST_KEY))
 
 
 def train(structure: Any, packed: Packed) -> None:

@@ -87,6 +87,23 @@ def test_built_from_the_run_it_names_the_same_model(run, built, tmp_path, capsys
     assert index.info()["kind"] == "mih"
 
 
+def test_in_the_lance_store_the_same_commands_work(run, built, pictures, tmp_path, capsys):
+    pytest.importorskip("lancedb")
+    place, picture = str(tmp_path / "lance"), str(next(pictures[0].rglob("*.png")))
+    command = ["build", "--checkpoint", str(run), str(pictures[0]), "-o", place]
+    assert index_command([*command, "--store", "lance"]) == 0
+    assert index_command(["verify", place]) == 0
+    tables = []
+    for index in (place, str(built)):
+        capsys.readouterr()
+        assert query_command([index, picture, "-k", "6", "--filter", "width = 8"]) == 0
+        tables.append([line for line in capsys.readouterr().out.splitlines() if "train/" in line])
+    assert len(tables[0]) >= 6
+    assert tables[0][-6:] == tables[1][-6:]
+    assert index_command(["remove", place, "--ids", "0"]) == 0
+    assert len(open_index(place)) == len(open_index(built)) - 1
+
+
 def test_added_again_a_picture_is_passed_over(built, pictures, tmp_path, capsys):
     new = tmp_path / "more" / "cat"
     new.mkdir(parents=True)

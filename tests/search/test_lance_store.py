@@ -112,3 +112,15 @@ def test_inverted_lists_find_near_items_and_exact_and_filtered_searches_all(tmp_
     few = index.search(query, 3, "id >= 11000")
     order = np.lexsort((np.arange(1000), distances[0, 11_000:]))[:3]
     assert few.ids[0].tolist() == (11_000 + order).tolist()
+
+
+def test_a_uri_is_a_place_too(tmp_path, rng):
+    place = f"file://{tmp_path}/index"
+    codes = draw_codes(rng, 50, 20)
+    create_index(place, Coding(20), "lance").add(codes, numbered_rows(0, 50))
+    index = open_index(place)
+    index.remove([3])
+    assert len(open_index(place)) == 49
+    assert index.search(codes[:1], 1).distances.tolist() == [[0]]
+    with pytest.raises(UserError, match="no index"):
+        open_index(f"file://{tmp_path}/other")
