@@ -13,8 +13,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def encode(arguments: argparse.Namespace) -> int:
         names = output.missing(files)
         kept = len(files.rows) - len(names)
         started = time.perf_counter()
-        with _stopping_between_batches():
+        with SIGNALS.deferred():  # until a batch is done, so that those who read end in good order
             unreadable = _encode(model, files, names, output, length)
         seconds = time.perf_counter() - started
         count = output.finish(files)
@@ -109,22 +108,6 @@ def _encode(
             elif seconds > PART_SECONDS * 2 and size > block:
                 size = block * max(1, size // block // 2)
     return unreadable
-
-
-@contextmanager
-def _stopping_between_batches() -> Iterator[None]:
-    """Heed a signal when a batch is done, so that the processes that read end in good order.
-
-    Raises:
-        Stopped: also if the signal ended one of them, which torch reports as an error.
-    """
-    with SIGNALS.deferred():
-        try:
-            yield
-        except RuntimeError:
-            if SIGNALS.number:
-                raise Stopped(SIGNALS.number) from None
-            raise
 
 
 def _advance(bar: tqdm, end: int, count: int) -> None:
