@@ -35,8 +35,8 @@ examples:
 A run takes all GPUs of the machine, one process each; CUDA_VISIBLE_DEVICES or
 training_opt.device=cpu say otherwise.
 Data is looked for under training_opt.data_root, else $LTH_DATA_ROOT, else ./data.
-A run saves its state every half a minute. Ctrl-C or SIGTERM let it finish the step and save; once
-more stops it at once. --resume goes on; of several configs it skips those that are finished.
+A run saves its state at least once a minute. Ctrl-C or SIGTERM let it finish the step and save;
+once more stops it at once. --resume goes on; of several configs it skips the finished ones.
 Exit status: 0 done; 2 a mistake in command, config or data, or no disk or memory (one line says
 which); 130 interrupted, 143 terminated, --resume goes on; 1 otherwise.
 """

@@ -1,7 +1,7 @@
 """Runs of the digits that are killed (SIGKILL) at random moments, and resumed until they end.
 
 Python is started once: each attempt is a fork of this process, which has imported everything and
-started no threads. State is saved ten times a second instead of every half a minute, so that saves
+started no threads. State is saved ten times a second instead of once a minute, so that saves
 are killed too, between steps, at validations and in the middle of a file; a part of the kills waits
 for a file that is being written. Pictures are left out, which cost seconds and are no state.
 """

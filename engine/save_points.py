@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from utils import distributed
 from utils.stop_signals import SIGNALS
 
-SAVE_SECONDS = 30.0  # of training that a crash may cost
+SAVE_SECONDS = 45.0  # between two saves: a crash costs less than a minute's work
 ASK_SECONDS = 0.5  # between two times that processes ask each other
 MOST_STEPS = 100  # between two such times
 

@@ -1,7 +1,7 @@
 """What training changes, and the checkpoints that it is kept in and taken up from.
 
 The last one holds a position within training, between two steps of it or two epochs, and is
-replaced every half a minute; the best one holds the weights that validation preferred.
+replaced at least once a minute; the best one holds the weights that validation preferred.
 """
 
 import logging

@@ -17,9 +17,9 @@ def clock(monkeypatch):
     return now
 
 
-def test_a_save_is_due_half_a_minute_after_the_last(clock):
+def test_a_save_is_due_three_quarters_of_a_minute_after_the_last(clock):
     points = SavePoints()
-    clock[0] += 29
+    clock[0] += 44
     assert points.after_step() == Verdict()
     clock[0] += 1
     assert points.after_step() == points.now() == Verdict(save=True)
