@@ -15,6 +15,14 @@ from engine.checkpoint import BEST
 from engine.image_list import ImageFiles, list_images
 from search.coder import Coder
 from search.opening import check_new, create_index, open_index
+from search.run_pictures import (
+    PICTURES,
+    held_in_memory,
+    image_root,
+    picture_rows,
+    run_source,
+    write_pictures,
+)
 from search.sources import CODES, image_rows, read_source
 from search.store import Coding, Index
 from search.where import Among
@@ -28,10 +36,7 @@ def build(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     unreadable: dict[str, str] = {}
     if _are_codes(sources):
-        coding, batch = read_source(sources[0], arguments.image_root or "")
-        coding = _with_model(coding, checkpoint, sources[0])
-        index = create_index(arguments.output, coding, arguments.store, arguments.kind)
-        index.add(batch.codes, batch.rows)
+        index = _build_from_codes(arguments, sources[0])
     else:
         if not checkpoint:
             raise UserError(
@@ -45,6 +50,20 @@ def build(arguments: argparse.Namespace) -> int:
     index.compact()
     _say(index, arguments.output, f"built in {time.perf_counter() - started:.1f} s")
     return _report(unreadable)
+
+
+def _build_from_codes(arguments: argparse.Namespace, place: Path) -> Index:
+    source = None if arguments.image_root else run_source(place)
+    coding, batch = read_source(place, arguments.image_root or image_root(source))
+    coding, rows = _with_model(coding, arguments.checkpoint, place), batch.rows
+    if arguments.pictures:
+        images, folder = held_in_memory(source), Path(arguments.output, PICTURES).resolve()
+        coding, rows = replace(coding, image_root=str(folder)), picture_rows(rows)
+    index = create_index(arguments.output, coding, arguments.store, arguments.kind)
+    if arguments.pictures:
+        write_pictures(images, batch.rows, folder)
+    index.add(batch.codes, rows)
+    return index
 
 
 def add(arguments: argparse.Namespace) -> int:

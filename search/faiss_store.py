@@ -150,7 +150,7 @@ class FaissIndex(Index):
             "next_id": now.manifest.next_id,
             "segments": len(now.views),
             "scanned_items": scanned,
-            "bytes": sum(map(_file_size, self.folder.rglob("*"))),
+            "bytes": sum(map(_file_size, (self.folder / SEGMENTS).rglob("*"))),
             "version": now.manifest.version,
             **self.coding.to_dict(),
         }
@@ -222,7 +222,7 @@ class FaissIndex(Index):
                     path.unlink(missing_ok=True)
         named = manifest.removed["file"] if manifest.removed else None
         for path in (*self.folder.glob("removed-*.npy"), *self.folder.glob(".tmp-*")):
-            if path.name != named:
+            if path.name != named and path.is_file():
                 path.unlink(missing_ok=True)
 
     def _write_segment(self, now: Snapshot, parts: list[Part]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from engine.encode import main as encode_command
 from main import main as train
 from retrieval.codes import load_codes
-from search.coder import code_picture, query_coder
+from search.coder import code_picture, picture_path, query_coder
 from search.index import main as index_command
 from search.index import open_index
 from search.query import main as query_command
@@ -85,6 +85,24 @@ def test_built_from_the_run_it_names_the_same_model(run, built, tmp_path, capsys
     assert len(index) == len(codes.database_codes) + len(codes.query_codes)
     assert index.coding.model_digest == open_index(built).coding.model_digest
     assert index.info()["kind"] == "mih"
+
+
+def test_built_from_a_run_it_can_hold_the_runs_pictures(run, tmp_path, capsys):
+    place = tmp_path / "index"
+    assert index_command(["build", str(run), "-o", str(place), "--pictures"]) == 0
+    index = open_index(place)
+    digits = load_digits()
+    for row in index.rows(index.select(limit=20)).to_pylist():
+        number = int(row["path"].removesuffix(".png").split("/")[1])
+        with Image.open(picture_path(index, row["path"])) as image:
+            pixels = np.asarray(image)
+        assert (pixels[:, :, 0] == np.rint(digits.images[number] * (255 / 16))).all()
+        assert row["label"] == str(digits.target[number])
+    assert index_command(["compact", str(place)]) == 0
+    assert len(list((place / "pictures").rglob("*.png"))) == len(index)
+    other = ["build", str(run / "codes.npz"), "-o", str(tmp_path / "other"), "--pictures"]
+    assert index_command([*other, "--image_root", "."]) == 2
+    assert "held in memory" in error_of(capsys)
 
 
 def test_in_the_lance_store_the_same_commands_work(run, built, pictures, tmp_path, capsys):
