@@ -60,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             command.add_argument("-o", "--output", required=True, metavar="INDEX")
             command.add_argument("--store", choices=STORES, default=STORES[0], help="[%(default)s]")
             command.add_argument("--pictures", action="store_true",
-                                 help="write a run's images, if held in memory, to files")  # fmt: skip
+                                 help="make files of a run's images in memory")  # fmt: skip
             command.add_argument("--code_length", type=int, metavar="BITS",
                                  help="which, of a model of several code lengths")  # fmt: skip
         if work is remove:
