@@ -47,8 +47,8 @@ class LanceIndex(Index):
         self.place = place
         try:
             connection = lancedb.connect(place)
-            self.images = connection.open_table(IMAGES)
-            self.issued = connection.open_table(ISSUED)
+            self.images: Any = connection.open_table(IMAGES)
+            self.issued: Any = connection.open_table(ISSUED)
             stored = json.loads(self.images.schema.metadata[_CODING])
         except (ValueError, OSError, RuntimeError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -45,6 +45,7 @@ def build(kind: str, columns: Words, code_length: int, path: Path) -> None:
 def make_structure(kind: str, items: int, bits: int) -> Any:
     """An empty structure for so many items; their number settles lists and tables."""
     faiss.omp_set_num_threads(torch.get_num_threads())
+    structure: Any
     if kind == "ivf":
         lists = int(np.clip(2 * np.sqrt(items), 1, items / TRAINING + 1))
         structure = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
