@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+GRACE = 10  # seconds that a process has to end by itself once it has answered
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -41,7 +43,9 @@ def find(module: str, count: int, seed: int, seconds: float) -> Finding:
         process.start()
         sender.close()  # so that a death ends the wait
         if receiver.poll(max(0.0, seconds)):
-            return receiver.recv()
+            finding = receiver.recv()
+            process.join(GRACE)
+            return finding
         failure = f"not done after {seconds:.0f} s; raise --time_limit, or look for what hangs"
     except EOFError:
         process.join()

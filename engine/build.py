@@ -133,6 +133,11 @@ def _with_weights(
 def _check_module(given: object, def_file: str, where: str) -> None:
     if not isinstance(given, nn.Module):
         raise UserError(f"{where}: {def_file} makes {shown(given)}, expected a torch.nn.Module")
+    for name, weights in given.named_parameters():
+        if 0 in weights.shape:
+            raise UserError(
+                f"{where}: {def_file} makes weights without elements, {name}; see params"
+            )
 
 
 @dataclass

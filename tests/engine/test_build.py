@@ -198,6 +198,12 @@ def test_a_part_that_makes_no_module_is_named(tmp_path, section, made):
     assert "\n" not in str(error.value)
 
 
+def test_a_network_of_no_width_is_named(tmp_path):
+    networks = {"feat_model": {"def_file": "./models/small_cnn.py", "params": {"width": 0}}}
+    with pytest.raises(UserError, match=r"^networks\.feat_model: .* without elements, layers\.0"):
+        build_networks(make_config(tmp_path, networks=networks), 5)
+
+
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
