@@ -226,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except Stopped as stop:
-        print(f"stopped by {stop}; --resume goes on from the last checkpoint", file=sys.stderr)
+        print(f"stopped by {stop}; --resume goes on from what is saved", file=sys.stderr)
         status = stop.status
     except Exception:
         if not several:

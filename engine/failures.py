@@ -39,9 +39,10 @@ def explained(error: Exception, config: RunConfig) -> UserError | None:
     if isinstance(error, OSError):
         return _file_error(error)
     if isinstance(error, RuntimeError) and re.search(r"\bC(\+\+)? compiler", text):
+        other = ", or set training_opt.accelerate=none"
         return UserError(
-            "a GPU kernel could not be built, for want of a C compiler; install one (gcc) or name "
-            "it in the environment variable CC, or set training_opt.accelerate=none"
+            "a kernel could not be built, for want of a C compiler; install one (gcc) or name it "
+            f"in the environment variable CC{other * (config.training_opt.accelerate != 'none')}"
         )
     return None
 

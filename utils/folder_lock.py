@@ -1,6 +1,8 @@
 """A folder that one process at a time writes to."""
 
+import errno
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 from utils.errors import UserError
 
 LOCK = ".lock"
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+logger = logging.getLogger("long_tail_hashing")
 
 
 @contextmanager
@@ -28,6 +32,10 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another run; wait for it or stop it, or choose another "
                 "training_opt.log_dir"
             ) from error
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            logger.warning("%s cannot be locked: take care that one run at a time uses it", folder)
         yield
 
 

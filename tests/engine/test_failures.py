@@ -76,3 +76,11 @@ def test_the_check_of_a_first_batch_blames_neither_networks_nor_losses(case, tmp
         train_and_test(make_config(tmp_path / "run"))
     assert all(word in str(told.value) for word in words)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_set_already_is_not_advised(tmp_path):
+    error, _ = CASES["no compiler"]
+    told = explained(error, make_config(tmp_path, accelerate="none"))
+    assert "accelerate" not in str(told)
+    told = explained(CASES["GPU memory"][0], make_config(tmp_path, precision="bf16"))
+    assert "precision" not in str(told)

@@ -1,5 +1,6 @@
 """One process at a time has a folder, and none once it has died."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -64,3 +65,19 @@ def test_an_exception_lets_go_of_the_folder(tmp_path):
         raise ZeroDivisionError
     assert (tmp_path / LOCK).exists()
     assert _is_free_for_others(tmp_path)
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with locked(tmp_path):
+        assert "one run at a time" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_not_said_to_be_in_use(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError), locked(tmp_path / "file"):
+        pass
