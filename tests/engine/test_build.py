@@ -119,8 +119,8 @@ def checked(tmp_path, **changes):
         ({"optimizer": {"name": "SGD", "params": {"lr": -1.0}}}, ["training_opt.optimizer", "-1"]),
         ({"optimizer": {"name": "SGD", "params": {"lr": 1e38}}}, ["lead to infinity", "1e+38"]),
         (
-            {"optimizer": {"name": "SGD", "params": {"lr": 1e-3, "weight_decay": 1e12}}},
-            ["training_opt.optimizer", "1000000000000.0", "infinity"],
+            {"optimizer": {"name": "SGD", "params": {"lr": 1e-3, "weight_decay": 2147483648}}},
+            ["training_opt.optimizer", "2147483648", "infinity"],
         ),
         ({"optimizer": {"name": "Adam", "params": {"betas": [0.9]}}}, ["training_opt.optimizer"]),
         ({"optimizer": {"name": "LBFGS", "params": {}}}, ["training_opt.optimizer", "closure"]),
