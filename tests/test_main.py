@@ -356,7 +356,9 @@ def _one_error(capsys):
 
 
 @pytest.mark.parametrize(
-    ("size", "name"), [(0, "log.txt"), (50_000, LAST)], ids=["a full disk", "a disk nearly full"]
+    ("size", "name"),
+    [(0, "log.txt"), (50_000, "_checkpoint.pth")],
+    ids=["a full disk", "a disk nearly full"],
 )
 def test_a_full_disk_is_one_line_and_leaves_the_checkpoint(
     size, name, tmp_path, monkeypatch, capsys, without_pictures
