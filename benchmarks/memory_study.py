@@ -84,8 +84,6 @@ def make_head(features: Features, variant: Variant) -> nn.Module:
     head = variant.head(*sizes, **variant.options)
     if variant.from_stage_1:
         head.load_state_dict(features.head, strict=False)
-    if variant.prepare:
-        variant.prepare(head)
     if hasattr(head, "use_features"):
         cast(Any, head).use_features(features.train, features.train_labels)
     return head

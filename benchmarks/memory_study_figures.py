@@ -66,6 +66,7 @@ def use_figure(rows: Rows, features: str) -> Figure:
                 means = [float(r[f"{measure}_{kind}"]) for r in found]
                 axes.scatter(sizes, means, s=10, color=color, alpha=0.6, label=label)
             axes.set(xscale="log", ylim=(0, None))
+            axes.xaxis.set_major_formatter("{x:g}")
             _style(axes, title)
         line[0].set_ylabel(head, fontsize=10, color=INK)
     for axes in panels[-1]:

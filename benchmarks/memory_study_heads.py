@@ -1,6 +1,5 @@
 """Heads of the memory study: those of the project, and remedies that were tried beside them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -147,12 +146,6 @@ class CodeSpace(MetaEmbeddingHead):
         return {**outputs, "selector": selector, "codes": codes, "logits": self.classifier(codes)}
 
 
-def zero_selector(head: nn.Module) -> None:
-    """Start the selector at e = 0, so that training begins as a direct head."""
-    for parameter in cast(MetaEmbeddingHead, head).selector.parameters():  # type: ignore[union-attr]
-        nn.init.zeros_(parameter)
-
-
 @dataclass(frozen=True)
 class Variant:
     """A head to try: its class and options, DPP samples a class, and how it starts."""
@@ -162,7 +155,6 @@ class Variant:
     samples: int | None = 0  # None: no memory
     from_stage_1: bool = True
     trained: bool = True
-    prepare: Callable[[nn.Module], None] | None = None
 
 
 _COSINE = {"attention": "cosine"}
@@ -174,8 +166,7 @@ VARIANTS = {
     "direct_normalised_anew": Variant(NormalisedDirectHead, {}, None, from_stage_1=False),
     "published_k3": Variant(MetaEmbeddingHead, {}, 3),
     "published_k0": Variant(MetaEmbeddingHead, {}),
-    "selector_from_zero": Variant(MetaEmbeddingHead, {}, prepare=zero_selector),
-    "selector_1": Variant(MetaEmbeddingHead, {"selector": 1.0}),
+    "published_k0_anew": Variant(MetaEmbeddingHead, {}, from_stage_1=False),
     "attention_learned_on_inputs": Variant(InputAttention, {"selector": 1.0}),
     "cosine_of_direct_features": Variant(
         DirectFeatureAttention, {"selector": 1.0, "temperature": 7.0}
@@ -184,8 +175,6 @@ VARIANTS = {
     "cosine_selector_1": Variant(MetaEmbeddingHead, _ONE),
     "cosine_selector_4": Variant(MetaEmbeddingHead, _FOUR),
     "cosine_selector_1_k3": Variant(MetaEmbeddingHead, _ONE, 3),
-    "cosine_selector_1_temperature_8": Variant(MetaEmbeddingHead, {**_ONE, "temperature": 8.0}),
-    "cosine_selector_1_temperature_20": Variant(MetaEmbeddingHead, {**_ONE, "temperature": 20.0}),
     "cosine_trained_keys": Variant(TrainedKeys, _ONE),
     "cosine_leave_one_out": Variant(LeaveOneOut, _ONE),
     "cosine_whitened": Variant(WhitenedAttention, _ONE),

@@ -135,6 +135,7 @@ def _some(indices: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _style(axes: Axes, title: str) -> None:
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(bottom=0)
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
