@@ -198,6 +198,7 @@ def test_a_part_that_makes_no_module_is_named(tmp_path, section, made):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 def test_a_network_of_no_width_is_named(tmp_path):
     networks = {"feat_model": {"def_file": "./models/small_cnn.py", "params": {"width": 0}}}
     with pytest.raises(UserError, match=r"^networks\.feat_model: .* without elements, layers\.0"):
