@@ -61,10 +61,31 @@ AS_LONG = (  # the schedule of stage 2, whatever stage 1's was changed to
     "training_opt.optimizer.params.lr=5e-4",
     "networks.feat_model.optim_params.lr=5e-5",
 )
+COSINE = (  # docs/long_tail_study.md, section 2
+    "networks.hash_head.params.attention=cosine",
+    "networks.hash_head.params.selector=1",
+    "networks.hash_head.fresh=[memory,keys]",
+    "memory.dpp_samples=0",
+)
+UNTRAINED = (
+    "training_opt.num_epochs=1",
+    "training_opt.warmup_epochs=0",
+    "training_opt.optimizer.params.lr=1e-9",
+    "networks.feat_model.optim_params.lr=1e-9",
+)
 THEN: dict[str, Continuation] = {
     "direct": Continuation(STAGE_1, AS_LONG),
     "memory": Continuation(STAGE_2, AS_LONG),
     "memory_k0": Continuation(STAGE_2, (*AS_LONG, "memory.dpp_samples=0")),
+    "cosine": Continuation(STAGE_2, (*AS_LONG, *COSINE)),
+    "cosine_untrained": Continuation(STAGE_2, (*UNTRAINED, *COSINE)),
+    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, *COSINE, "networks.feat_model.fix=true")),
+    **{
+        f"cosine_at_{value}": Continuation(
+            STAGE_2, (*AS_LONG, *COSINE, f"networks.hash_head.params.temperature={value}")
+        )
+        for value in (10, 20)
+    },
 }
 Experiments = list[Experiment]
 

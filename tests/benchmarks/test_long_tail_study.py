@@ -40,7 +40,7 @@ def test_changes_add_up_and_unknown_ones_are_one_line(capsys):
     assert "unknown" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("then", long_tail_study.THEN)
+@pytest.mark.parametrize("then", [name for name in long_tail_study.THEN if "untrained" not in name])
 def test_what_goes_on_has_stage_2s_schedule_whatever_was_changed_before(then):
     (one,) = planned("--changes", "epochs_200+backbone_lr_2e-4", "--then", then)
     after = one.after[then]
