@@ -316,6 +316,7 @@ def test_code_that_a_checkpoints_config_names_is_not_run(coded, tmp_path, capsys
     folder, _ = coded
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     checkpoint = load_checkpoint(folder / "run" / BEST)
+    checkpoint.pop("preprocessing", None)  # so that the data is asked
     parts = (checkpoint["config"]["networks"]["feat_model"], checkpoint["config"]["data"])
     for part in (*parts, checkpoint["config"]["criterions"]["classification"]):
         before = dict(part)
