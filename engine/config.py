@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from engine.options import (
+    MOST_EPOCHS,
     AlternateOptions,
     CriterionOptions,
     DataOptions,
@@ -140,6 +141,11 @@ def _check_alternate(config: RunConfig, options: AlternateOptions) -> None:
     if config.memory.centroids:
         raise UserError("engine 'alternate' keeps no memory; set memory.centroids=False")
     epochs = options.iterations * options.epochs
+    if epochs > MOST_EPOCHS:
+        raise UserError(
+            f"alternate.iterations is {options.iterations} and alternate.epochs {options.epochs}, "
+            f"expected at most {MOST_EPOCHS} epochs in all"
+        )
     if config.training_opt.num_epochs not in (0, epochs):
         raise UserError(
             f"training_opt.num_epochs is {config.training_opt.num_epochs}, but alternate has "

@@ -228,6 +228,12 @@ def test_the_resolved_config_reads_back(tmp_path):
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config.to_dict()
 
 
+def test_the_epochs_of_all_turns_are_bounded():
+    alternate = ["alternate.iterations=10000", "alternate.epochs=1000"]
+    with pytest.raises(UserError, match=r"alternate\.iterations is 10000 .* at most 1000000"):
+        load_config("config/Cifar10/adsh.py", alternate)
+
+
 @pytest.mark.parametrize("path", sorted(map(str, Path("config").glob("*/*.py"))))
 def test_every_shipped_config_is_valid(path):
     check_config_parts(load_config(path))
