@@ -1,7 +1,7 @@
 """Runs of the digits that are killed (SIGKILL) at random moments, and resumed until they end.
 
 Python is started once: each attempt is a fork of this process, which has imported everything and
-started no threads. State is saved ten times a second instead of once a minute, so that saves
+started no threads. State is saved fifty times a second instead of once a minute, so that saves
 are killed too, between steps, at validations and in the middle of a file; a part of the kills waits
 for a file that is being written. Pictures are left out, which cost seconds and are no state.
 """
@@ -29,12 +29,12 @@ from utils.errors import UserError
 
 CONFIG = "config/Digits_LT/stage_1.py"
 OPTIONS = [
-    "training_opt.num_epochs=6",
-    "training_opt.evaluate_interval=2",
+    "training_opt.num_epochs=12",
+    "training_opt.evaluate_interval=3",
     "training_opt.device=cpu",
     "networks.feat_model.params.width=8",
 ]
-SAVE_SECONDS = 0.1
+SAVE_SECONDS = 0.02
 AIMED = 0.3  # share of the kills that wait for a save
 STRETCH = 0.35  # of a run at most between two kills: one is killed several times, anywhere
 LONGEST = 120.0  # seconds of an attempt, which takes two

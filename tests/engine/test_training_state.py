@@ -182,11 +182,8 @@ def _attempt(config):
         return None
 
 
-@pytest.mark.parametrize(
-    "stops",
-    [[1], [2], [4], [8, 9, 13], [6, 11, 15]],
-    ids=["at once", "in an epoch", "at an epoch's end", "often", "between validations"],
-)
+# At once, within an epoch and at its end; at another's, at a validation and between two.
+@pytest.mark.parametrize("stops", [[1, 2, 4], [6, 8, 11, 15]])
 def test_a_stopped_run_ends_in_the_same_bits(whole, stops, tmp_path, monkeypatch):
     kind, metrics, expected = whole
     _stop_at(monkeypatch, stops)
