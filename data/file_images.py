@@ -18,6 +18,7 @@ from data.prefetch import prefetch, prefetch_on_gpu, side_stream
 from data.source import Source
 from data.to_device import upload, with_index
 from utils.errors import UserError
+from utils.stop_signals import SIGNALS
 
 Decoder = Literal["auto", "cpu", "gpu"]
 DECODERS = get_args(Decoder)
@@ -94,6 +95,7 @@ def stream_batches(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
+        worker_init_fn=SIGNALS.outlive_first,
     )
     # Workers start here and not in the thread, where this one may hold a lock as they fork.
     batches = _finished(iter(loader), reader, device)

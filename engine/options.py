@@ -51,7 +51,7 @@ class TrainingOptions:
     accelerate: Literal["auto", "none", "graph", "compile"] = "auto"  # see engine/accelerate.py
     gradient_clip: float | None = None  # largest norm of the gradient
     evaluate_interval: int = 10  # epochs between validations; of engine 'alternate', turns
-    evaluation_batch_size: int = 256
+    evaluation_batch_size: int = 256  # on a CPU 32 at most: engine/coding.py
     on_bad_loss: Literal["stop", "skip"] = "stop"  # NaN or infinite: end, or drop the step
     mirror_codes: bool = False  # code the mean of an image's and its mirror image's outputs
     top_k: list[int] = field(default_factory=lambda: [100, 1000])  # K of MAP@K, precision@K

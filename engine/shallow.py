@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.samplers import evaluation_batches
 from engine.coding import Encoded, Encoder
+from engine.failures import explained
 from engine.plain_values import shown
 from engine.run import Run
 from retrieval.codes import binarize, pack
@@ -133,7 +134,7 @@ def feature_batches(run: Run, index_batches: Sequence[NDArray[np.int64]]) -> Ite
                 rows = run.model(images)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(
+            raise explained(error, run.config) or UserError(
                 f"networks and data do not fit together ({type(error).__name__}: {reason}); "
                 "check image_size and the networks; features of a file need none"
             ) from error

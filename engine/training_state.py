@@ -31,6 +31,7 @@ from engine.checkpoint import (
 from engine.coding import Encoder
 from engine.loss_tally import LossTally
 from engine.objective import Objective
+from engine.preprocessing import preprocessing
 from engine.run import Run
 from engine.save_points import SavePoints
 from utils import distributed
@@ -207,5 +208,6 @@ def _about(run: Run, training: Training) -> dict[str, Any]:
         "split_digest": dataset.digest,
         "class_names": list(dataset.source.class_names),
         "class_counts": dataset.split.class_counts.tolist(),
+        "preprocessing": preprocessing(run),
         **training.keep(),
     }

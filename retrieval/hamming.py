@@ -1,6 +1,9 @@
 """Hamming distances counted and searched, never with all query-database pairs in memory."""
 
+import os
+import shutil
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -151,9 +154,17 @@ def count_pairing(pairing: Pairing) -> DistanceHistograms:
 
 def pick_kernel(pairing: Pairing) -> ModuleType:
     """numba on the CPU, Triton on a CUDA GPU, plain torch where these are missing or too small."""
-    kernel = {"cpu": histogram_numba, "cuda": histogram_triton}.get(pairing.query.device.type)
+    on_gpu = histogram_triton if builds_kernels() else None
+    kernel = {"cpu": histogram_numba, "cuda": on_gpu}.get(pairing.query.device.type)
     bins = pairing.labels.grades * (pairing.code_length + 1)
     return kernel if kernel is not None and bins < kernel.MAX_BINS else histogram_torch
+
+
+@cache
+def builds_kernels() -> bool:
+    """Whether there is the C compiler with which Triton builds what launches its kernels."""
+    names = [os.environ.get("CC"), "gcc", "clang", "cc"]
+    return any(shutil.which(name) for name in names if name)
 
 
 def nearest(

@@ -91,3 +91,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_memory_is_a_fraction_of_one_byte_a_pair():
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 300  # MiB; one byte a pair would be 1,144
+
+
+def test_without_a_c_compiler_a_gpu_counts_by_torch(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert not hamming.builds_kernels.__wrapped__()
+    (tmp_path / "gcc").touch(mode=0o755)
+    assert hamming.builds_kernels.__wrapped__()
