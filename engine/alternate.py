@@ -198,6 +198,7 @@ def train_alternately(alternation: Alternation, resume: bool = False) -> None:
     """
     run, view, training = alternation.run, alternation.view, alternation.training
     options = alternation.options
+    view.writer = run.writer
     if resume:
         checkpoint = restore(view, training)
         alternation.learned = _stored_codes(run, checkpoint, run.log_dir / LAST)
@@ -205,7 +206,6 @@ def train_alternately(alternation: Alternation, resume: bool = False) -> None:
     training.encoders = encoders(run, alternation.learned)
     training.keep = lambda: {"database_codes": _storable(run, alternation.learned)}
     training.save_points = SavePoints()
-    view.writer = run.writer
     first = training.epoch // options.epochs
     with SIGNALS.deferred(), progress_bar(options.iterations, first) as bar:
         for turn in range(first, options.iterations):

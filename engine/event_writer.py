@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -29,6 +30,12 @@ def event_writer(folder: Path) -> Iterator[SummaryWriter]:
         writer.close()
     finally:
         threading.excepthook = before
+
+
+def go_on_after(writer: SummaryWriter, step: int) -> None:
+    """Let TensorBoard forget what was written of later steps, which a resumed run takes anew."""
+    restart = Event(session_log=SessionLog(status=SessionLog.START))
+    writer.file_writer.add_event(restart, step + 1)  # type: ignore[attr-defined]
 
 
 def _quiet(arguments: threading.ExceptHookArgs) -> None:

@@ -29,6 +29,7 @@ from engine.checkpoint import (
     save_checkpoint,
 )
 from engine.coding import Encoder
+from engine.event_writer import go_on_after
 from engine.loss_tally import LossTally
 from engine.objective import Objective
 from engine.preprocessing import preprocessing
@@ -83,6 +84,8 @@ def save(run: Run, training: Training, best: bool = False) -> None:
         states = network_states(run.model)
         _check_finite(states, training)
         about = _about(run, training)
+        if run.writer:
+            run.writer.flush()  # what is written of finished epochs outlives a crash as they do
         if best:
             save_checkpoint(run.log_dir / BEST, {"state_dict_best": states, **about})
         save_checkpoint(
@@ -124,6 +127,8 @@ def restore(run: Run, training: Training) -> dict[str, Any]:
     run.seconds.update(checkpoint["seconds"])
     run.images_per_second = images_per_second(run, training)
     training.saved = training.position
+    if run.writer:
+        go_on_after(run.writer, training.epoch)
     logger.info("resumed after %s", training.position)
     return checkpoint
 

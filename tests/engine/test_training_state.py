@@ -1,5 +1,6 @@
 """A run that was stopped anywhere ends, once resumed, in the bits of one that was not."""
 
+import shutil
 import signal
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from small_config import make_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import engine.train
 from engine import save_points, training_state
@@ -219,6 +221,31 @@ def test_losses_and_seconds_count_what_was_done_before(tmp_path, monkeypatch, ca
     assert (stored["epoch"], stored["step"]) == (0, 3)
     assert stored["processes"][0]["tally"]["steps"] == 3
     assert 0 < stored["seconds"]["train"] < _attempt(config)["seconds"]["train"]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_crash_neither_loses_nor_doubles_events(written, tmp_path, monkeypatch):
+    """The run's folder is copied in epoch 4, the last checkpoint being of epoch 2."""
+    taken, crashed = 0, tmp_path / "crashed"
+    real_step = engine.train.step
+
+    def step(run, *arguments):
+        nonlocal taken
+        taken += 1
+        if taken == 14:
+            if written:
+                run.writer.flush()
+            shutil.copytree(run.log_dir, crashed)
+        return real_step(run, *arguments)
+
+    monkeypatch.setattr("engine.train.step", step)
+    train_and_test(_stage_1(tmp_path, tmp_path / "run"))
+    (events,) = crashed.glob("events.*")
+    events.rename(crashed / "events.out.tfevents.0")  # read before those of the same second
+    train_and_test(_stage_1(tmp_path, crashed), resume=True)
+    found = EventAccumulator(str(crashed)).Reload()
+    assert [each.step for each in found.Scalars("loss/centre")] == [1, 2, 3, 4]
+    assert [each.step for each in found.Scalars("validation/map")] == [2, 4]
 
 
 def test_a_signal_while_testing_ends_at_once_and_the_run_can_be_tested(tmp_path, monkeypatch):
