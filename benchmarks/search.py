@@ -15,11 +15,11 @@ nothing is near, are every structure's worst case.
 
 import argparse
 import datetime
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,62 +101,69 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
         return
     draw = Clustered() if options.codes == "clustered" else draw_uniform
     rng = np.random.default_rng(0)
-    codes, query = draw(options.items, rng), draw(BATCH, rng)
+    codes, query, added = (draw(n, rng) for n in (options.items, BATCH, ADDED * (REPEATS + 1)))
     yield figure("equals_oracle", "scan", float(equals_oracle(draw, rng)), "of 1 million codes")
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        index = create_index(Path(folder) / "faiss", Coding(BITS))
-        yield from measure_store(index, codes, draw(ADDED * (REPEATS + 1), rng), "scan")
-        exact = index.search(query, K, exact=True)
-        yield from measure_search("scan", "", lambda q: index.search(q, K), query, exact)
+    with ExitStack() as stack:
+        folder = Path(options.indexes or stack.enter_context(tempfile.TemporaryDirectory()))
+        places = {
+            name: folder / f"{options.codes}_{options.items}_{name}"
+            for name in ("flat", *options.kinds, *options.stores)
+        }
+        for name, place in places.items():
+            if not place.exists():
+                yield from build(name, place, codes, added)
+        flat = open_index(places["flat"])
+        exact = flat.search(query, K)
+        yield from measure_search("scan", "", partial(flat.search, k=K), query, exact)
         yield from measure_faiss_flat(codes, query, exact)
         for kind in options.kinds:
-            yield from measure_kind(index, kind, query)
-    if "lance" in options.stores:
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            lance = create_index(Path(folder) / "lance", Coding(BITS), "lance")
-            yield from measure_store(lance, codes, draw(ADDED * (REPEATS + 1), rng), "lance")
-            some = query[:SLOW]
-            truth = scan_truth(lance, some, codes, exact)
-            yield from measure_search("lance", "", lambda q: lance.search(q, K), some, truth)
+            yield from measure_kind(kind, open_index(places[kind]), query, exact)
+        for store in options.stores:
+            yield from measure_slow(store, open_index(places[store]), query[:SLOW], exact)
 
 
-def measure_store(index: Index, codes: Packed, added: Packed, method: str) -> Iterator[Row]:
-    """Seconds to fill an index, to open it and to add to it, with a row a code."""
+def build(name: str, place: Path, codes: Packed, added: Packed) -> Iterator[Row]:
+    """Make an index of a kind or in a store; of a scan, also open it, add to it and compact it."""
+    store, kind = ("lance", "flat") if name == "lance" else ("faiss", name)
+    index = create_index(place, Coding(BITS), store, kind)
     started = time.perf_counter()
     index.add(codes, made_rows(0, len(codes)))
+    yield figure("fill", name, time.perf_counter() - started, "s")
+    started = time.perf_counter()
     index.compact()
-    yield figure("build", method, time.perf_counter() - started, "s")
-    yield figure("bytes", method, index.info()["bytes"], "bytes")
-    place = str(getattr(index, "folder", None) or getattr(index, "place", ""))
-    yield figure("open", method, best(lambda: open_index(place)), "s")
+    yield figure("build", name, time.perf_counter() - started, "s")
+    yield figure("bytes", name, index.info()["bytes"], "bytes")
+    yield figure("open", name, best(lambda: open_index(place)), "s")
+    if kind != "flat":
+        return
     for number, some in enumerate(np.split(added, len(added) // ADDED)):
         rows = made_rows(len(codes) + number * ADDED, ADDED)
         started = time.perf_counter()
         index.add(some, rows)
-        yield figure("add_10000", method, time.perf_counter() - started, "s")
+        yield figure("add_10000", name, time.perf_counter() - started, "s")
     index.remove(np.arange(len(codes), len(codes) + len(added)))
     started = time.perf_counter()
     index.compact()
-    yield figure("compact", method, time.perf_counter() - started, "s")
+    yield figure("compact", name, time.perf_counter() - started, "s")
 
 
-def measure_kind(index: Index, kind: str, query: Packed) -> Iterator[Row]:
-    """Build one kind of structure, and search it with more and more effort."""
+def measure_kind(kind: str, index: Index, query: Packed, exact: Hits) -> Iterator[Row]:
+    """Search a structure with more and more effort."""
     started = time.perf_counter()
-    index.compact(kind)
-    yield figure("build", kind, time.perf_counter() - started, "s")
-    (path,) = Path(index.folder).rglob("*.faiss")  # type: ignore[attr-defined]
-    yield figure("bytes", kind, path.stat().st_size, "bytes")
-    fresh = open_index(index.folder)  # type: ignore[attr-defined]
-    started = time.perf_counter()
-    fresh.search(query[:1], K)
+    index.search(query[:1], K)
     yield figure("first_search", kind, time.perf_counter() - started, "s")
-    exact = fresh.search(query, K, exact=True)
     for effort in EFFORTS[kind]:
-        search = partial(fresh.search, k=K, effort=effort)
+        search = partial(index.search, k=K, effort=effort)
         yield from measure_search(kind, effort, search, query, exact)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    yield figure("peak_memory", kind, peak, "bytes")
+
+
+def measure_slow(store: str, index: Index, query: Packed, exact: Hits) -> Iterator[Row]:
+    """The other store's scan, by a few queries, whose answers must be the same."""
+    truth = Hits(exact.ids[: len(query)], exact.distances[: len(query)])
+    found = index.search(query, K)
+    if (found.ids != truth.ids).any() or (found.distances != truth.distances).any():
+        raise UserError(f"the stores differ on {len(index)} codes")
+    yield from measure_search(store, "", partial(index.search, k=K), query, truth)
 
 
 def measure_faiss_flat(codes: Packed, query: Packed, exact: Hits) -> Iterator[Row]:
@@ -259,15 +266,6 @@ def equals_oracle(draw: Callable[..., Packed], rng: np.random.Generator) -> bool
     return True
 
 
-def scan_truth(index: Index, query: Packed, codes: Packed, exact: Hits) -> Hits:
-    """The exact answer to the first queries, which the other store must give as well."""
-    truth = Hits(exact.ids[: len(query)], exact.distances[: len(query)])
-    found = index.search(query, K)
-    if (found.ids != truth.ids).any() or (found.distances != truth.distances).any():
-        raise UserError(f"the two stores differ on {len(codes)} codes")
-    return truth
-
-
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--items", type=int, default=10_000_000)
@@ -277,7 +275,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", metavar="MODEL",
                         help="measure how fast it codes --pictures, and no more")  # fmt: skip
     parser.add_argument("--pictures", nargs="+", metavar="PICTURE")
-    parser.add_argument("--folder", help="where indexes are kept meanwhile")
+    parser.add_argument("--indexes", metavar="FOLDER",
+                        help="keeps the indexes; the next run takes them up")  # fmt: skip
     parser.add_argument("--record", help="CSV file to add rows to")
     found = parser.parse_args(arguments)
     if bool(found.checkpoint) != bool(found.pictures):

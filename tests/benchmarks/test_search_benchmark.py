@@ -31,7 +31,7 @@ def test_a_run_records_every_store_and_structure_and_can_be_drawn(record, tmp_pa
     found = {(row["measure"], row["method"]) for row in rows}
     for method in ("scan", "faiss_flat", "mih", "lance"):
         assert {("search_single", method), ("search_batch", method)} <= found
-    for method in ("scan", "lance"):
+    for method in ("flat", "lance"):
         assert {("open", method), ("add_10000", method), ("build", method)} <= found
     exact = [row for row in rows if row["method"] in ("scan", "faiss_flat", "lance")]
     assert {row["recall_at_10"] for row in exact if "search" in row["measure"]} == {"1.0"}
