@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(folders) < len(configs):
         raise UserError(f"several configs have one log_dir ({min(folders)}); run them apart")
     if arguments.resume and len(configs) > 1:
-        configs = unfinished(configs)
+        configs = unfinished(configs, arguments.record)
     if _needs_one_process(arguments):
         found = [inspect(arguments, config) for config in configs]
         return 0 if all(found) else 2
@@ -136,14 +136,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def unfinished(configs: list["RunConfig"]) -> list["RunConfig"]:
-    """Those of several configs whose runs are not finished; says which are."""
-    from engine.experiment import is_finished
+def unfinished(configs: list["RunConfig"], record: str | None) -> list["RunConfig"]:
+    """Those of several configs whose runs are not finished; says which are, and records them."""
+    from engine.experiment import is_finished, record_finished
 
     found = []
     for config in configs:
         if is_finished(config):
             print(f"{config.path} is finished: {config.training_opt.log_dir}", file=sys.stderr)
+            if record:
+                record_finished(config, record)
         else:
             found.append(config)
     return found

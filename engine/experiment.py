@@ -84,7 +84,7 @@ def train_and_test(
             metrics = test(run, encoders(run, alternation.learned), open_set)
         else:
             metrics = test(run, shallow.fit(run), open_set)
-    return _recorded(run, metrics, record)
+    return _recorded(run, metrics, record, resume)
 
 
 def test_only(
@@ -185,6 +185,20 @@ def is_finished(config: RunConfig) -> bool:
     return metrics.stat().st_mtime >= last.stat().st_mtime
 
 
+def record_finished(config: RunConfig, record: str) -> None:
+    """Add the row of a finished run unless it is there: the run may have been killed before.
+
+    Raises:
+        UserError: if rows cannot be added, or its figures are damaged.
+    """
+    check_record(record)
+    path = Path(config.training_opt.log_dir) / "metrics.json"
+    try:
+        _append(config, json.loads(path.read_text(encoding="utf-8")), record, resumed=True)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} holds no figures of a run; test it anew with --test") from error
+
+
 def can_resume(config: RunConfig) -> bool:
     """Whether a run's folder holds what `--resume` goes on from."""
     return (Path(config.training_opt.log_dir) / LAST).is_file()
@@ -214,9 +228,15 @@ def _recall_training_time(run: Run) -> None:
         logger.info("%s gives no training time", path)
 
 
-def _recorded(run: Run, metrics: dict[str, Any], record: str | None) -> dict[str, Any]:
+def _recorded(
+    run: Run, metrics: dict[str, Any], record: str | None, resumed: bool = False
+) -> dict[str, Any]:
     if record and is_main():
-        for each in metrics.get("runs", [metrics]):  # one a code length
-            append_record(record, each, run.config.to_dict())
+        _append(run.config, metrics, record, resumed)
     logger.info("figures and codes are in %s", run.log_dir)
     return metrics
+
+
+def _append(config: RunConfig, metrics: dict[str, Any], record: str, resumed: bool) -> None:
+    for each in metrics.get("runs", [metrics]):  # one a code length
+        append_record(record, each, config.to_dict(), resumed)

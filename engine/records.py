@@ -41,12 +41,19 @@ COLUMNS = [
     "metric",  # the protocol's: MAP@ALL or MAP@K
     "headline",  # its value
 ]
+# What differs when a run whose training had ended is tested again; all else then is equal.
+OF_THE_TEST = ("encode_seconds", "evaluate_seconds", "gpu", "torch", "commit", "date")
 
 
-def append_record(path: str | Path, metrics: dict[str, Any], config: dict[str, Any]) -> None:
+def append_record(
+    path: str | Path, metrics: dict[str, Any], config: dict[str, Any], resumed: bool = False
+) -> None:
     """Add one run's figures as a row; the file is made with its header if it is new.
 
     Runs that record at once wait for each other.
+
+    Args:
+        resumed: leave it out if the run's row is there; it knows it by the seconds of training.
 
     Raises:
         UserError: if the file is there with other columns.
@@ -58,9 +65,11 @@ def append_record(path: str | Path, metrics: dict[str, Any], config: dict[str, A
         fcntl.flock(folder, fcntl.LOCK_EX)
         before = path.read_text(encoding="utf-8") if path.exists() else ",".join(COLUMNS) + "\n"
         check_columns(before, path)
-        text = io.StringIO()
-        csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(make_row(metrics, config))
-        write_text(path, before + text.getvalue())
+        row = make_row(metrics, config)
+        if not (resumed and _identity(row) in map(_identity, csv.DictReader(io.StringIO(before)))):
+            text = io.StringIO()
+            csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(row)
+            write_text(path, before + text.getvalue())
     finally:
         os.close(folder)
 
@@ -104,6 +113,12 @@ def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         "train_images": metrics["counts"]["train"],
     }
     return {name: _short(row[name]) for name in COLUMNS}
+
+
+def _identity(row: dict[str, Any]) -> list[str]:
+    """What names a run in its row, as the file holds it."""
+    values = [row[name] for name in COLUMNS if name not in OF_THE_TEST]
+    return ["" if value is None else str(value) for value in values]
 
 
 def _backbone(config: dict[str, Any]) -> str:

@@ -213,8 +213,11 @@ def test_several_configs_run_one_after_another(two_stages):
 
 
 @pytest.mark.parametrize("missing", [[], ["metrics.json"], ["metrics.json", LAST]])
-def test_of_several_configs_resume_skips_the_finished(two_stages, missing, monkeypatch, capsys):
+def test_of_several_configs_resume_skips_but_records_the_finished(
+    two_stages, missing, tmp_path, monkeypatch, capsys
+):
     folder, runs, arguments = two_stages
+    record = tmp_path / "r.csv"
     monkeypatch.chdir(folder)
     resumed = []
     monkeypatch.setattr(
@@ -224,12 +227,13 @@ def test_of_several_configs_resume_skips_the_finished(two_stages, missing, monke
     for name in missing:
         (runs[1] / name).rename(runs[1] / f"away_{name}")
     try:
-        assert main([*arguments, "--resume"]) == 0
+        assert main([*arguments, "--resume", "--record", str(record)]) == 0
     finally:
         for name in missing:
             (runs[1] / f"away_{name}").rename(runs[1] / name)
     assert f"{arguments[1]} is finished" in capsys.readouterr().err
     assert resumed == ([("ours", LAST not in missing)] if missing else [])
+    assert len(record.read_text().splitlines()) == (2 if missing else 3)  # its header first
 
 
 def test_resume_refuses_other_options_of_any_config_before_it_runs_one(two_stages, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_config import make_config
 
-from engine.experiment import train_and_test
+from engine.experiment import record_finished, train_and_test
 from engine.records import COLUMNS, append_record, check_record
 from utils.errors import UserError
 
@@ -30,6 +30,28 @@ def test_a_row_holds_the_runs_figures(tmp_path, finished):
     assert rows[0]["backbone"] == "small_cnn"
     assert rows[0]["commit"] == metrics["environment"]["commit"]
     assert rows[0]["map_many"] == ""  # no class has more than 100 images
+
+
+def test_a_resumed_run_has_one_row_however_often_it_is_tested(tmp_path):
+    config, path = make_config(tmp_path / "run"), tmp_path / "r.csv"
+    train_and_test(config)
+    for _ in range(2):
+        train_and_test(config, resume=True, record=str(path))
+    assert len(path.read_text().splitlines()) == 2
+    record_finished(config, str(path))
+    assert len(path.read_text().splitlines()) == 2
+    path.unlink()
+    record_finished(config, str(path))
+    (row,) = csv.DictReader(path.open())
+    assert float(row["map"]) > 0
+    train_and_test(config, record=str(path))  # another run
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_figures_that_are_damaged_are_not_recorded(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="holds no figures"):
+        record_finished(make_config(tmp_path), str(tmp_path / "r.csv"))
 
 
 def test_runs_that_record_at_once_lose_no_row(tmp_path, finished):
