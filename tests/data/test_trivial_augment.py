@@ -57,7 +57,7 @@ def test_images_of_a_batch_do_not_see_each_other(image):
     for number in operations.tolist():
         place = slice(number, number + 1)
         alone = change_images(batch[place], operations[place], levels[place], signs[place])
-        assert torch.equal(alone, together[place])
+        torch.testing.assert_close(alone, together[place], atol=1e-3, rtol=0)
 
 
 def test_every_operation_is_drawn_as_often_and_the_seed_decides():
