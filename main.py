@@ -3,6 +3,8 @@
 import argparse
 import io
 import os
+import select
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -38,7 +40,8 @@ Data is looked for under training_opt.data_root, else $LTH_DATA_ROOT, else ./dat
 A run saves its state at least once a minute. Ctrl-C or SIGTERM let it finish the step and save;
 once more stops it at once. --resume goes on; of several configs it skips the finished ones.
 Exit status: 0 done; 2 a mistake in command, config or data, or no disk or memory (one line says
-which); 130 interrupted, 143 terminated, --resume goes on; 1 otherwise.
+which); 130 interrupted, 143 terminated, --resume goes on; 141 nobody read the
+output; 1 otherwise.
 """
 
 
@@ -215,21 +218,47 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError("--check_data, --smoke, --profile are for one process: run python main.py")
 
 
+def open_streams() -> None:
+    """Open standard streams that were closed, or the run's files would take their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _unread() -> bool:
+    """Whether nobody reads stdout any more, as of `| head`; it then goes nowhere."""
+    poll = select.poll()
+    poll.register(1)
+    unread = any(event & select.POLLERR for _, event in poll.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return unread
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on stderr and status 2."""
     several = os.environ.get("WORLD_SIZE", "1") != "1"
+    open_streams()
     for stream in (sys.stdout, sys.stderr):  # names of classes and files may not be ASCII
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         with SIGNALS.handled():
-            return run(parse_arguments(arguments))
+            status = run(parse_arguments(arguments))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except Stopped as stop:
         print(f"stopped by {stop}; --resume goes on from what is saved", file=sys.stderr)
         status = stop.status
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        status = 128 + signal.SIGPIPE
     except Exception:
         if not several:
             raise

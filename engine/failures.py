@@ -60,7 +60,7 @@ def _out_of_memory(error: Exception, text: str, config: RunConfig) -> UserError:
 
 
 def _file_error(error: OSError) -> UserError | None:
-    name = error.filename if error.filename is not None else "a file"
+    name = os.fsdecode(error.filename) if error.filename is not None else "a file"
     reason = error.strerror or os.strerror(error.errno or 0)
     if error.errno in FULL:
         return UserError(f"{name} cannot be written ({reason}); free space, then --resume: {KEPT}")

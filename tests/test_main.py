@@ -307,6 +307,36 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
     assert "stopped by SIGINT; --resume goes on" in capsys.readouterr().err
 
 
+def _in_shell(code, streams):
+    """What a shell prints that runs Python's `code`, then tells its status."""
+    command = f'{sys.executable} -c "import sys, main; {code}" {streams}'
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("length", [1, 100_000])  # written at the end, or before
+def test_output_that_nobody_reads_is_no_error(length):
+    code = (
+        f"main.run = lambda _: print('x' * {length}) or 0; sys.exit(main.main(['--config', 'x']))"
+    )
+    done = _in_shell(code, "| true; echo ${PIPESTATUS[0]}")
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_a_broken_pipe_of_another_kind_is_an_error(monkeypatch):
+    def fail(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("main.run", fail)
+    with pytest.raises(BrokenPipeError):
+        main(["--config", DIGITS])
+
+
+def test_files_take_no_place_of_streams_that_were_closed(tmp_path):
+    code = "main.open_streams(); print('x'); print('x', file=sys.stderr); "
+    code += f"sys.exit(open('{tmp_path / 'file'}', 'w').fileno() <= 2)"
+    assert _in_shell(code, "<&- >&- 2>&-; echo $?").stdout == "0\n"
+
+
 @pytest.fixture
 def without_pictures(monkeypatch):
     """Figures without the page and pictures that show them, which take seconds."""

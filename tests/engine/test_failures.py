@@ -30,6 +30,10 @@ CASES = {
     "quota": (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), ["quota", "free space"]),
     "read-only": (OSError(errno.EROFS, os.strerror(errno.EROFS), "run"), ["run: Read-only"]),
     "vanished": (FileNotFoundError(errno.ENOENT, "No such file", "data"), ["data: No such file"]),
+    "vanished, named in bytes": (
+        FileNotFoundError(errno.ENOENT, "No such file", b"run/events"),
+        ["run/events: No such file"],
+    ),
     "no compiler": (
         RuntimeError("Failed to find C compiler. Please specify via CC environment variable"),
         ["C compiler", "install one (gcc)", "training_opt.accelerate=none"],
@@ -48,6 +52,7 @@ def test_an_error_is_told_in_a_line(case, tmp_path):
         raise error
     text = str(told.value)
     assert "\n" not in text
+    assert "b'" not in text
     assert all(word in text for word in words), text
 
 
