@@ -68,10 +68,17 @@ class LossTally:
 
     @classmethod
     def restored(cls, state: dict[str, Any], device: torch.device) -> "LossTally":
-        """A tally that goes on from another's `state`."""
+        """A tally that goes on from another's `state`.
+
+        Raises:
+            ValueError: if its values are not as many as its steps and losses.
+        """
         tally = cls()
         tally.names, tally.steps, tally.skipped = state["names"], state["steps"], state["skipped"]
         tally._values = state["values"].to(device)
+        shape = (tally.steps - tally.skipped, len(tally.names))
+        if tally._values.shape != shape and tally._values.numel():
+            raise ValueError(f"losses are of shape {tuple(tally._values.shape)}, not {shape}")
         return tally
 
     def _make_room(self, names: list[str], device: torch.device) -> None:

@@ -143,10 +143,11 @@ def train_batches(run: Run, epoch: int, done: int = 0) -> Iterator[tuple[Tensor,
 
     Args:
         done: batches to leave out at the start; they are made, for what they draw from the seed.
+            More than there are: fewer processes have one more.
     """
     seed = epoch_seed(run.config.training_opt.seed, epoch, distributed.rank())
     index_batches = distributed.share_of_batches(_index_batches(run, epoch))
-    if done == len(index_batches):
+    if done >= len(index_batches):
         return iter(())
     batches = run.dataset.batches(index_batches, run.augmentation, training=True, seed=seed)
     for _ in range(done):

@@ -39,6 +39,8 @@ from utils import distributed
 from utils.errors import UserError
 from utils.seed import random_states, set_random_states
 
+# What Python raises at values that are not of the kind, or not in the place, that is expected.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 logger = logging.getLogger("long_tail_hashing")
 
 
@@ -107,30 +109,73 @@ def save(run: Run, training: Training, best: bool = False) -> None:
 
 
 def restore(run: Run, training: Training) -> dict[str, Any]:
-    """Take up the last checkpoint of the run's folder; returns it."""
+    """Take up the last checkpoint of the run's folder; returns it.
+
+    Raises:
+        UserError: if there is none, it is another run's, or damaged.
+    """
     path = run.log_dir / LAST
     checkpoint = load_checkpoint(path)
     check_split(checkpoint, run.dataset, path)
     load_networks(run.model, checkpoint, path)
-    for name, criterion in training.criterions.items():
-        load_network(criterion.loss, checkpoint["losses"].get(name, {}), f"{path}: {name}")
     try:
-        training.optimizer.load_state_dict(checkpoint["optimizer"])
-    except ValueError as error:
-        raise UserError(f"checkpoint {path} is of another optimizer: {error}") from error
-    training.scheduler.load_state_dict(checkpoint["scheduler"])
-    training.epoch = checkpoint["epoch"]
-    training.step = checkpoint.get("step", 0)
-    training.best_epoch = checkpoint["best_epoch"]
-    training.best_map = checkpoint["best_map"]
-    _restore_own(run, training, checkpoint.get("processes", []))
-    run.seconds.update(checkpoint["seconds"])
-    run.images_per_second = images_per_second(run, training)
+        _restore_shared(run, training, checkpoint, path)
+        _restore_own(run, training, checkpoint.get("processes", []))
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"checkpoint {path} holds no state that training can go on from "
+            f"({type(error).__name__}: {reason}); is it damaged? train anew"
+        ) from error
     training.saved = training.position
     if run.writer:
         go_on_after(run.writer, training.epoch)
     logger.info("resumed after %s", training.position)
     return checkpoint
+
+
+def _restore_shared(run: Run, training: Training, checkpoint: dict[str, Any], path: Path) -> None:
+    """Take up what all processes have in common, beside the networks."""
+    for name, criterion in training.criterions.items():
+        load_network(criterion.loss, checkpoint["losses"].get(name, {}), f"{path}: {name}")
+    optimizer, scheduler = training.optimizer, training.scheduler
+    _check_alike(checkpoint["scheduler"], scheduler.state_dict(), "scheduler")
+    groups, own = checkpoint["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"]
+    _check_alike(groups, own, "optimizer")
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    _check_moments(optimizer)
+    scheduler.load_state_dict(checkpoint["scheduler"])
+    training.epoch, training.step = checkpoint["epoch"], checkpoint.get("step", 0)
+    if min(training.epoch, training.step) < 0:
+        raise ValueError(f"epoch {training.epoch}, step {training.step}")
+    training.best_epoch, training.best_map = checkpoint["best_epoch"], checkpoint["best_map"]
+    run.seconds.update(checkpoint["seconds"])
+    run.images_per_second = images_per_second(run, training)
+
+
+def _check_alike(found: Any, own: Any, where: str) -> None:
+    """Refuse values of other kinds than `own`, as far as both have them: versions differ."""
+    if isinstance(own, dict) and isinstance(found, dict):
+        for key in own.keys() & found.keys():
+            _check_alike(found[key], own[key], f"{where}.{key}")
+    elif isinstance(own, list | tuple) and isinstance(found, list | tuple):
+        for one, other in zip(found, own, strict=True):
+            _check_alike(one, other, where)
+    elif own is not None:
+        numbers = isinstance(own, int | float) and isinstance(found, int | float)
+        if not (numbers or isinstance(found, type(own))):
+            raise TypeError(f"{where} is of type {type(found).__name__}")
+
+
+def _check_moments(optimizer: Optimizer) -> None:
+    """Refuse moments that are not of their parameters' shapes, or that some parameters lack."""
+    known = [(parameter, state) for parameter, state in optimizer.state.items() if state]
+    for parameter, state in known:
+        if {n: type(v) for n, v in state.items()} != {n: type(v) for n, v in known[0][1].items()}:
+            raise ValueError("parameters have other moments than each other")
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape not in ((), parameter.shape):
+                raise ValueError(f"{name} is of shape {tuple(value.shape)}")
 
 
 def images_per_second(run: Run, training: Training) -> float:

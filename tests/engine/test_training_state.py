@@ -1,7 +1,9 @@
 """A run that was stopped anywhere ends, once resumed, in the bits of one that was not."""
 
+import io
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from engine.checkpoint import BEST, LAST, save_checkpoint
 from engine.config import check_config
 from engine.experiment import can_resume, train_and_test
 from engine.run import open_run
-from engine.train import build_training
+from engine.train import build_training, train_batches
 from engine.training_state import restore, save
 from utils.errors import UserError
 from utils.stop_signals import SIGNALS, Stopped
@@ -289,6 +291,13 @@ def test_a_checkpoint_of_other_processes_goes_on_with_what_they_shared(tmp_path)
     assert (training.epoch, training.step, training.random_states) == (0, 2, None)
 
 
+def test_a_step_that_more_processes_do_not_have_is_done(tmp_path):
+    """Two images left over are a batch of one process, but join the last of two processes."""
+    run = open_run(_stage_1(tmp_path, tmp_path / "run"))
+    assert len(list(train_batches(run, 0, done=0))) == 4
+    assert list(train_batches(run, 0, done=5)) == []
+
+
 def test_a_checkpoint_from_before_positions_were_kept_is_taken_up_at_its_epoch(tmp_path):
     config = _stage_1(tmp_path, tmp_path / "run")
     whole = train_and_test(config)
@@ -296,3 +305,56 @@ def test_a_checkpoint_from_before_positions_were_kept_is_taken_up_at_its_epoch(t
     del values["step"], values["processes"]
     torch.save(values, tmp_path / "run" / LAST)
     assert train_and_test(config, resume=True)["map"] == whole["map"]
+
+
+def _damage(values, path, value):
+    """Replace what is at a path within nested values; drop it if `value` is DROP."""
+    *above, last = path
+    for key in above:
+        values = values[key]
+    if value is DROP:
+        del values[last]
+    else:
+        values[last] = value
+
+
+DROP = object()
+DAMAGES = {
+    "no optimizer": (["optimizer"], DROP),
+    "no losses": (["losses"], DROP),
+    "text for a loss": (["losses", "centre"], "x"),
+    "another moment": (["optimizer", "state", 0, "exp_avg"], torch.zeros(7)),
+    "no moment": (["optimizer", "state", 0, "exp_avg"], DROP),
+    "text for a state": (["optimizer", "state", 0], "x"),
+    "no rate": (["optimizer", "param_groups", 0, "lr"], None),
+    "a list of betas": (["optimizer", "param_groups", 0, "betas"], [0.9, []]),
+    "no schedule": (["scheduler"], {}),
+    "text for rates": (["scheduler", "_schedulers", 0, "base_lrs"], "x"),
+    "no seconds": (["seconds"], {}),
+    "a step before the first": (["step"], -1),
+    "an epoch before the first": (["epoch"], -1),
+    "text for a random state": (["processes", 0, "random", "torch"], "x"),
+    "a short random state": (["processes", 0, "random", "torch"], torch.zeros(3).byte()),
+    "other losses in the tally": (["processes", 0, "tally", "values"], torch.zeros(3, 5)),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was stopped within its first epoch, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("stopped")
+    config = _stage_1(folder, folder / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_at(patch, [3])
+        assert _attempt(config) is None
+    return config, (folder / "run" / LAST).read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_refused_in_a_line(damage, stopped):
+    config, whole = stopped
+    values = torch.load(io.BytesIO(whole), weights_only=True)
+    _damage(values, *DAMAGES[damage])
+    torch.save(values, Path(config.training_opt.log_dir) / LAST)
+    with pytest.raises(UserError, match=rf"checkpoint .*{LAST}.*damaged"):
+        train_and_test(config, resume=True)
