@@ -49,11 +49,11 @@ class CodesFile:
         """Take over what is done, and keep other commands from writing, within a block.
 
         Raises:
-            UserError: the parts are of another model or other images, another command is at them,
-                or they cannot be written.
+            UserError: the file or its parts are of another model or other images, the file is
+                something else, another command is at them, or they cannot be written.
         """
         with ExitStack() as stack:
-            with self._writing():
+            with self._writing("choose another --output, or make room there"):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 try:
                     stack.enter_context(locked(self.folder))
@@ -62,8 +62,8 @@ class CodesFile:
                         f"{self.path} is being written by another command; wait for it, or choose "
                         "another --output"
                     ) from error
-            self._take_over()
             try:
+                self._take_over()
                 yield
             finally:
                 if not any(self.folder.glob(_PART)):
@@ -104,23 +104,28 @@ class CodesFile:
         return len(names)
 
     def _take_over(self) -> None:
-        parts = sorted(self.folder.glob(_PART))
-        for part in parts:
-            found = load_image_codes(part)
-            for what, theirs, ours in self._differences(found):
-                raise UserError(
-                    f"{self.folder} holds unfinished codes of another {what} ({theirs}, now "
-                    f"{ours}); remove that folder, or choose another --output"
-                )
-        earlier = []
         if self.path.exists():
             try:
                 found = load_image_codes(self.path)
-                earlier = [] if any(self._differences(found)) else [found]
-            except UserError:  # something else, which will be written over
-                pass
-        for each in [*earlier, *map(load_image_codes, parts)]:
-            self._learn(each)
+            except UserError as error:
+                raise UserError(
+                    f"{self.path} is there already and holds no codes of images; remove it, or "
+                    "choose another --output"
+                ) from error
+            self._check_same(found, f"{self.path} holds codes", "it")
+            self._learn(found)
+        for part in sorted(self.folder.glob(_PART)):
+            found = load_image_codes(part)
+            self._check_same(found, f"{self.folder} holds unfinished codes", "that folder")
+            self._learn(found)
+
+    def _check_same(self, found: ImageCodes, where: str, which: str) -> None:
+        """Refuse codes that were made otherwise: they may have taken hours."""
+        for what, theirs, ours in self._differences(found):
+            raise UserError(
+                f"{where} of another {what} ({theirs}, now {ours}); remove {which}, or choose "
+                "another --output"
+            )
 
     def _differences(self, other: ImageCodes) -> Iterator[tuple[str, Any, Any]]:
         """What decides a code and differs: its name, theirs and ours."""
@@ -156,11 +161,12 @@ class CodesFile:
         )
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(
+        self,
+        advice: str = "the codes so far are kept: make room there, and the same command goes on",
+    ) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written ({error.strerror or error}); the codes so far are "
-                "kept: make room there, and the same command goes on"
-            ) from error
+            reason = error.strerror or error
+            raise UserError(f"{self.path} cannot be written ({reason}); {advice}") from error

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from data.faults import shown
 from engine.coder import encode_files
 from engine.codes_file import SUFFIX, CodesFile
 from engine.coding import coding_batch_size, coding_block
@@ -39,7 +40,7 @@ examples:
       my_images/query my_images/database -o codes.npz --device cpu
   python -m engine.encode --checkpoint lthnet.pt --list files.txt -o codes.npz \\
       --config config/Cifar100_LT/lthnet_published_checkpoint.py \\
-      --opts training_opt.num_classes=100 data.cache_size=32
+      --opts training_opt.code_length=64
 
 Names of the images of one folder are paths in it, those of several are paths as given.
 Exit status: 0 done; 1 done, but for images that cannot be read (each is named); 2 a mistake in
@@ -76,7 +77,7 @@ def encode(arguments: argparse.Namespace) -> int:
     rate = f"{len(names)} images in {seconds:.1f} s, {len(names) / max(seconds, 1e-9):.0f} images/s"
     found = f"{count} codes of {length} bits{taken}" if count else "not written, for want of codes"
     print(f"{path}: {found}; {rate}")
-    problems = [f"image {files.path(name)}: {why}" for name, why in files.unusable.items()]
+    problems = [f"image {shown(files.path(name))}: {why}" for name, why in files.unusable.items()]
     problems += unreadable.values()
     for problem in problems:
         print(f"not coded: {problem}", file=sys.stderr)
@@ -171,9 +172,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--code_length", type=int, metavar="BITS",
                         help="which, of a model of several code lengths")  # fmt: skip
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="[the model's, auto]")
-    parser.add_argument("--batch_size", type=_positive, metavar="IMAGES",
+    parser.add_argument("--batch_size", type=partial(_count, least=1), metavar="IMAGES",
                         help="[the model's] another may turn bits that are nearly 0")  # fmt: skip
-    parser.add_argument("--workers", type=_natural, metavar="PROCESSES",
+    parser.add_argument("--workers", type=partial(_count, least=0), metavar="PROCESSES",
                         help="that read images [the model's]")  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="for weights that come without a config")
     parser.add_argument("--opts", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -186,18 +187,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return found
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+def _count(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, not {text!r}")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ class ImageFiles:
 
     root: the folder that names are paths from.
     rows: unique names, '/'-separated -> (size in bytes, time of change in ns).
-    unusable: what is no file that could be read: name -> why.
+    unusable: what is no file that could be read: name, which may be no UTF-8 -> why.
     """
 
     root: Path
@@ -47,7 +47,9 @@ def list_images(given: Sequence[str], lists: Sequence[str] = ()) -> ImageFiles:
     paths = [*given, *(line for each in lists for line in _lines(each))]
     absent = next((path for path in paths if not os.path.lexists(path)), None)
     if absent is not None:
-        raise UserError(f"{absent}: no such file or folder; give images, or folders of images")
+        raise UserError(
+            f"{shown(absent)}: no such file or folder; give images, or folders of images"
+        )
     lone = len(paths) == 1 and Path(paths[0]).is_dir()
     files = ImageFiles(Path(paths[0]) if lone else Path())
     for path in paths:
@@ -59,7 +61,8 @@ def list_images(given: Sequence[str], lists: Sequence[str] = ()) -> ImageFiles:
         for name in names:
             _add(files, name)
     if not files.names and not files.unusable:
-        raise UserError(f"{', '.join(paths[:3]) or 'the list'}: no image file there")
+        named = ", ".join(map(shown, paths[:3])) or "the list"
+        raise UserError(f"{named}: no image file there")
     return files
 
 
@@ -71,7 +74,7 @@ def _add(files: ImageFiles, name: str) -> None:
         name.encode()
         found = os.stat(files.path(name))  # noqa: PTH116
     except UnicodeEncodeError:
-        files.unusable[shown(name)] = "its name is not UTF-8; rename it"
+        files.unusable[name] = "its name is not UTF-8; rename it"
     except OSError as error:
         files.unusable[name] = error.strerror or str(error)
     else:
@@ -87,7 +90,7 @@ def _in_folder(top: str, prefix: str, unusable: dict[str, str]) -> Iterator[str]
 
     def note(error: OSError) -> None:
         name = os.path.relpath(error.filename, top)
-        unusable[shown(prefix + name)] = f"the folder cannot be read ({error.strerror})"
+        unusable[prefix + name] = f"the folder cannot be read ({error.strerror})"
 
     for folder, folders, names in os.walk(top, followlinks=True, onerror=note):
         found = os.stat(folder)  # noqa: PTH116
@@ -108,5 +111,7 @@ def _lines(path: str) -> list[str]:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--list {path} cannot be read ({reason}); give UTF-8 text") from error
+        raise UserError(
+            f"--list {shown(path)} cannot be read ({reason}); give UTF-8 text"
+        ) from error
     return [line.strip() for line in lines if line.strip()]

@@ -111,6 +111,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
 
 def verify(folder: Path) -> None:
     """Raise a UserError unless a folder holds the very files that were published."""
+    again = "fetch the folder anew, or publish it again"
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -118,9 +119,15 @@ def verify(folder: Path) -> None:
             f"{folder} is no published model, for want of a readable {CHECKSUMS}; "
             "python -m engine.publish makes one of a run's folder"
         ) from error
-    published = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
+    published = {}
+    for number, line in enumerate(lines, 1):
+        checksum, _, name = line.partition("  ")
+        if not name:
+            raise UserError(
+                f"{folder / CHECKSUMS}, line {number}: no checksum and name of a file; {again}"
+            )
+        published[name] = checksum
     present = {path.name for path in folder.iterdir()} - {CHECKSUMS}
-    again = "fetch the folder anew, or publish it again"
     for name in sorted(published.keys() | {WEIGHTS, CONFIG, ABOUT, PREPROCESSING}):
         if name not in present:
             raise UserError(f"{folder} lacks {name}, which was published; {again}")

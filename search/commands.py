@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from data.faults import shown
 from engine.checkpoint import BEST
 from engine.image_list import ImageFiles, list_images
 from search.coder import Coder
@@ -200,5 +201,5 @@ def _say(index: Index, place: str, done: str) -> None:
 
 def _report(unreadable: dict[str, str]) -> int:
     for name, why in unreadable.items():
-        print(f"not added: {name}: {why}", file=sys.stderr)
+        print(f"not added: {shown(name)}: {why}", file=sys.stderr)
     return 1 if unreadable else 0

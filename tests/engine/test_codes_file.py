@@ -100,16 +100,41 @@ def test_parts_that_were_made_otherwise_are_refused_and_kept(digest, made_with, 
         assert again.missing(files) == NAMES[2:]
 
 
-def test_a_finished_file_that_was_made_otherwise_is_not_taken_over(tmp_path):
-    files = ImageFiles(tmp_path, dict.fromkeys(NAMES, (1, 1)))
-    assert _session(tmp_path / "c.npz", files, 3, [3, 3, 3]) == (NAMES, True)
-    output = _file(tmp_path / "c.npz", "cd")
-    with output.opened():
-        assert output.missing(files) == NAMES
-    (tmp_path / "c.npz").write_text("something else")
-    output = _file(tmp_path / "c.npz")
-    with output.opened():
-        assert output.missing(files) == NAMES
+@pytest.mark.parametrize(
+    ("digest", "made_with", "said"),
+    [
+        ("cd", {}, "holds codes of another model (ab, now cd)"),
+        ("ab", {"folder": "x"}, "holds codes of another folder (None, now x)"),
+    ],
+)
+def test_finished_codes_that_were_made_otherwise_are_not_written_over(
+    digest, made_with, said, tmp_path
+):
+    path, files = tmp_path / "c.npz", ImageFiles(tmp_path, dict.fromkeys(NAMES, (1, 1)))
+    assert _session(path, files, 3, [3, 3, 3]) == (NAMES, True)
+    before = path.read_bytes()
+    with pytest.raises(UserError) as caught, _file(path, digest, **made_with).opened():
+        pass
+    assert said in str(caught.value) and "remove it" in str(caught.value)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_of_codes_is_not_written_over(tmp_path):
+    (tmp_path / "mine.npz").write_text("something else")
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("mine.npz", "folder.npz"):
+        with pytest.raises(UserError) as caught, _file(tmp_path / name).opened():
+            pass
+        assert f"{name} is there already and holds no codes of images" in str(caught.value)
+    assert (tmp_path / "mine.npz").read_text() == "something else"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_place_that_cannot_be_written_is_not_said_to_keep_codes(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as caught, _file(tmp_path / "file" / "c.npz").opened():
+        pass
+    assert "Not a directory" in str(caught.value) and "kept" not in str(caught.value)
 
 
 def test_nothing_done_leaves_nothing(tmp_path):

@@ -351,12 +351,41 @@ def test_a_run_of_several_code_lengths_asks_which(tmp_path, capsys):
         (["--checkpoint", "none", "tests/loss", "-o", "c.npz"], "tests/loss: no image file there"),
         (["--checkpoint", "none", "README.md", "-o", "c.csv"], "ends in .npz"),
         (["--checkpoint", "models", "README.md", "-o", "c.npz"], "models is no published model"),
+        (["--checkpoint", "none", "no\nthing", "-o", "c.npz"], "no\\nthing"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--batch_size=0", "a whole number from 1 up"), ("--workers=x", "a whole number from 0 up")],
+)
+def test_a_number_out_of_range_is_said_in_plain_words(option, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--checkpoint", "none", "README.md", "-o", "c.npz", option])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_each_image_that_is_not_coded_is_one_line(coded, tmp_path, capsys):
+    folder, _ = coded
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "two\nlines.png").symlink_to("nowhere")
+    (images / "broken\nimage.png").write_bytes(b"broken")
+    (images / os.fsdecode(b"latin\xe9.png")).write_bytes(b"")
+    given = [str(path) for path in sorted(images.iterdir())]
+    for each in ([str(images)], given):
+        arguments = ["--checkpoint", str(folder / "run"), *each, "--device", "cpu"]
+        assert main([*arguments, "-o", str(tmp_path / "c.npz")]) == 1
+        error = capsys.readouterr().err
+        lines = [line for line in error.splitlines() if line.startswith("not coded: image '/")]
+        assert len(lines) == 3 == error.count("not coded")
 
 
 def test_no_readable_image_leaves_no_file(coded, tmp_path, capsys):

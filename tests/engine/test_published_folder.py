@@ -144,6 +144,14 @@ def test_files_that_are_as_published_but_make_no_model_are_one_line(tmp_path):
         assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_spoilt_line_of_the_checksums_is_named(folder):
+    with (folder / "checksums.txt").open("a") as stream:
+        stream.write("x\n")
+    lines = len((folder / "checksums.txt").read_text().splitlines())
+    with pytest.raises(UserError, match=f"checksums.txt, line {lines}: no checksum"):
+        read_folder(folder)
+
+
 def test_a_folder_without_checksums_is_no_published_model(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="is no published model"):
