@@ -13,7 +13,7 @@ demo: $(VENV)/.runtime
 		$(DEMO_RUNS)/stage_2_meta_embedding
 
 test: $(VENV)/.development
-	$(BIN)/python -m pytest --cov=. --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=. --cov-report=term:skip-covered
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
