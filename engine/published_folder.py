@@ -113,12 +113,14 @@ def verify(folder: Path) -> None:
     """Raise a UserError unless a folder holds the very files that were published."""
     again = "fetch the folder anew, or publish it again"
     try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        *lines, rest = (folder / CHECKSUMS).read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{folder} is no published model, for want of a readable {CHECKSUMS}; "
             "python -m engine.publish makes one of a run's folder"
         ) from error
+    if rest:
+        raise UserError(f"{folder / CHECKSUMS} ends within a line; {again}")
     published = {}
     for number, line in enumerate(lines, 1):
         checksum, _, name = line.partition("  ")

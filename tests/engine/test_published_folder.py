@@ -156,3 +156,12 @@ def test_a_folder_without_checksums_is_no_published_model(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="is no published model"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r", b"\v", b"\n\n"])
+def test_even_the_last_line_end_of_the_checksums_counts(contents, tmp_path, end):
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "checksums.txt").write_bytes(contents["checksums.txt"][:-1] + end)
+    with pytest.raises(UserError, match=r"checksums\.txt"):
+        read_folder(tmp_path)
