@@ -144,7 +144,7 @@ class SegmentView:
             exhausted = (positions[:, -1] < 0) | (wanted == len(self.segment))
             if self.alive is not None:
                 positions = np.where(self.alive[positions], positions, -1)
-            if ((positions >= 0).sum(1) >= k).all() or exhausted.all():
+            if (((positions >= 0).sum(1) >= k) | exhausted).all():
                 return nearest_of([(positions, distances)], k)
             wanted *= 2
 
