@@ -8,6 +8,7 @@ files stand in the manifest.
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ from search.store import Ids, Packed
 from utils.atomic_file import atomic_path
 
 FILES = ("codes.npy", "ids.npy", "rows.arrow")
+# NumPy parses a file's header by `ast`, which Python 3.11 breaks off when threads do so at once
+# (SystemError: AST constructor recursion depth mismatch).
+_HEADERS = threading.Lock()
 ROW_BATCH = 1 << 20  # rows of a batch of the file: text of one stays below Arrow's 2 GiB
 # Labels and splits repeat: as numbers into a dictionary they are small, and filtered at once.
 _STORED = pa.schema(
@@ -61,8 +65,8 @@ class Segment:
     def __init__(self, folder: Path, stated: dict[str, Any]) -> None:
         self.folder, self.stated = folder, stated
         self.name = folder.name
-        self.columns: Words = _mapped(folder / "codes.npy")
-        self.ids: Ids = _mapped(folder / "ids.npy")
+        self.columns: Words = load_array(folder / "codes.npy")
+        self.ids: Ids = load_array(folder / "ids.npy")
         reader = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow")))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self.rows = pa.Table.from_batches(self.batches, reader.schema)
@@ -170,6 +174,7 @@ def _write_rows(path: Path, tables: Sequence[pa.Table]) -> None:
             writer.write_table(whole.slice(start, ROW_BATCH).combine_chunks())
 
 
-def _mapped(path: Path) -> NDArray[Any]:
-    """A memory-mapped array, as a plain one that numba takes."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+def load_array(path: Path, mapped: bool = True) -> NDArray[Any]:
+    """An array of a .npy file, memory-mapped or read, as a plain one that numba takes."""
+    with _HEADERS:
+        return np.asarray(np.load(path, mmap_mode="r" if mapped else None))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search.manifest import Manifest, read_manifest
 from search.scan import Found, as_rows, nearest_of, scan
-from search.segment import Segment
+from search.segment import Segment, load_array
 from search.store import Ids, Packed, Where, no_such_id
 from search.structures import Structure
 from search.where import Condition, parse
@@ -170,7 +170,7 @@ def open_snapshot(folder: Path, before: Snapshot | None = None) -> Snapshot:
 def _read_removed(folder: Path, manifest: Manifest) -> Ids:
     if manifest.removed is None:
         return np.empty(0, np.int64)
-    return np.load(folder / manifest.removed["file"])
+    return load_array(folder / manifest.removed["file"], mapped=False)
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
