@@ -142,6 +142,9 @@ def _restore_shared(run: Run, training: Training, checkpoint: dict[str, Any], pa
     _check_alike(checkpoint["scheduler"], scheduler.state_dict(), "scheduler")
     groups, own = checkpoint["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"]
     _check_alike(groups, own, "optimizer")
+    for found, expected in zip(groups, own, strict=True):
+        if expected.keys() - found.keys():
+            raise KeyError(f"optimizer.{min(expected.keys() - found.keys())}")
     optimizer.load_state_dict(checkpoint["optimizer"])
     _check_moments(optimizer)
     scheduler.load_state_dict(checkpoint["scheduler"])
@@ -168,11 +171,13 @@ def _check_alike(found: Any, own: Any, where: str) -> None:
 
 
 def _check_moments(optimizer: Optimizer) -> None:
-    """Refuse moments that are not of their parameters' shapes, or that some parameters lack."""
+    """Refuse moments of other shapes than the parameters, missing ones, and fewer steps than 0."""
     known = [(parameter, state) for parameter, state in optimizer.state.items() if state]
     for parameter, state in known:
         if {n: type(v) for n, v in state.items()} != {n: type(v) for n, v in known[0][1].items()}:
             raise ValueError("parameters have other moments than each other")
+        if state.get("step", 0) < 0:
+            raise ValueError(f"step {float(state['step']):g}")
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape not in ((), parameter.shape):
                 raise ValueError(f"{name} is of shape {tuple(value.shape)}")

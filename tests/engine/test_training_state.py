@@ -327,6 +327,8 @@ DAMAGES = {
     "no moment": (["optimizer", "state", 0, "exp_avg"], DROP),
     "text for a state": (["optimizer", "state", 0], "x"),
     "no rate": (["optimizer", "param_groups", 0, "lr"], None),
+    "no weight decay": (["optimizer", "param_groups", 0, "weight_decay"], DROP),
+    "fewer steps than none": (["optimizer", "state", 0, "step"], torch.tensor(-3.0)),
     "a list of betas": (["optimizer", "param_groups", 0, "betas"], [0.9, []]),
     "no schedule": (["scheduler"], {}),
     "text for rates": (["scheduler", "_schedulers", 0, "base_lrs"], "x"),
