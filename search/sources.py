@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data.image_file import image_size
 from retrieval.codes import Codes, load_codes
 from retrieval.image_codes import load_image_codes
 from search.rows import make_rows
 from search.store import Coding, Packed
 from utils.cores import available_cores
 from utils.errors import UserError
-from utils.rgb_image import READ_ERRORS, open_image
 
 CODES = "codes.npz"  # of a run's folder
 SPLITS = ("train", "val", "validation", "test", "query", "database")
@@ -74,9 +74,8 @@ def image_sizes(names: Sequence[str], root: str) -> dict[str, list[int | None]]:
 
     def size(name: str) -> tuple[int | None, int | None]:
         try:
-            with open_image(Path(root, name)) as image:
-                return image.size
-        except READ_ERRORS:
+            return image_size(Path(root, name))
+        except UserError:
             return None, None
 
     with ThreadPoolExecutor(available_cores()) as pool:

@@ -6,9 +6,6 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What Pillow raises on broken, truncated, unreadable and absurdly large files.
-READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-
 _TOLD_BY_PREFIX = ("JPEG", "PNG", "WEBP")
 
 
@@ -19,7 +16,8 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     and trying them all takes longer than decoding a small image.
 
     Raises:
-        READ_ERRORS: the file cannot be read.
+        UnidentifiedImageError: it is no image of a format that Pillow reads.
+        others, of many kinds: the file is missing, broken or absurdly large.
     """
     try:
         return Image.open(path, formats=_TOLD_BY_PREFIX)
@@ -35,7 +33,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         ValueError: pixels are floating point or above 16 bits, whose white is unknown.
-        others of READ_ERRORS: the file cannot be decoded.
+        others, of many kinds: the file cannot be decoded.
     """
     image.load()
     with suppress(Exception):  # of many kinds; a broken EXIF block must not hide the pixels

@@ -1,10 +1,13 @@
+import struct
+from zlib import crc32
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from retrieval.codes import save_codes
 from retrieval.image_codes import ImageCodes, save_image_codes
-from search.sources import image_rows, label_texts, read_source
+from search.sources import image_rows, image_sizes, label_texts, read_source
 from utils.errors import UserError
 
 
@@ -69,6 +72,20 @@ def test_folders_tell_split_and_label():
     rows = image_rows(names, "")
     assert rows["split"].to_pylist() == ["train", None, "test", None, "test"]
     assert rows["label"].to_pylist() == ["cat", "cat", None, None, "b"]
+
+
+def test_sizes_of_spoilt_files_are_left_out(tmp_path):
+    Image.new("RGB", (5, 3)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    short = struct.pack(">I", 4) + b"IHDR" + whole[16:20]  # a header of 4 bytes, 13 expected
+    (tmp_path / "short.png").write_bytes(whole[:8] + short + struct.pack(">I", crc32(short[4:])))
+    (tmp_path / "words.png").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    names = ["whole.png", "short.png", "words.png", "folder.png", "gone.png"]
+    assert image_sizes(names, str(tmp_path)) == {
+        "width": [5, None, None, None, None],
+        "height": [3, None, None, None, None],
+    }
 
 
 def test_several_labels_are_joined_and_open_images_have_none():
