@@ -18,8 +18,9 @@ from data.decoding import decode_files
 from data.file_images import FileImages
 from data.images import ArrayImages, Images
 from data.source import Source, read_image
-from engine.coding import encode_lengths
+from engine.coding import coding_batch_size, encode_lengths
 from engine.open_model import Model
+from engine.run import Run
 from utils.cores import available_cores
 from utils.errors import UserError
 
@@ -93,6 +94,16 @@ def encode_files(
     broken = source.unreadable.nonzero()[:, 0].tolist()
     reasons = {names[row]: _reason(source.path(row)) for row in broken}
     return {length: each.codes for length, each in found.items()}, reasons
+
+
+def made_with(run: Run) -> dict[str, Any]:
+    """What decides a code beside the model and the image: two codes compare where these agree."""
+    return {
+        "device": run.device.type,
+        "bf16": run.precision.bf16,
+        "batch_size": coding_batch_size(run),
+        "decode": run.config.data.decode,
+    }
 
 
 def _held(source: FileSource, size: int) -> NDArray[np.uint8]:

@@ -22,9 +22,9 @@ import torch
 from tqdm import tqdm
 
 from data.faults import shown
-from engine.coder import encode_files
+from engine.coder import encode_files, made_with
 from engine.codes_file import SUFFIX, CodesFile
-from engine.coding import coding_batch_size, coding_block
+from engine.coding import coding_block
 from engine.config import load_config
 from engine.image_list import ImageFiles, list_images
 from engine.open_model import Model, open_model
@@ -145,13 +145,7 @@ def _code_length(model: Model, asked: int | None) -> int:
 def _made_with(model: Model, files: ImageFiles) -> dict[str, Any]:
     """What decides a code beside the model and the file's name."""
     root = hashlib.sha256(os.fsencode(files.root.resolve())).hexdigest()
-    return {
-        "device": model.run.device.type,
-        "bf16": model.run.precision.bf16,
-        "batch_size": coding_batch_size(model.run),
-        "decode": model.run.config.data.decode,
-        "folder": root[:16],
-    }
+    return {**made_with(model.run), "folder": root[:16]}
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
