@@ -29,7 +29,7 @@ STAGE_2 = "config/Cifar100_LT/stage_2_meta_embedding.py"
 AUGMENTATION = "training_opt.augmentation"
 CHANGES: dict[str, tuple[str, ...]] = {
     "none": (),
-    "trivial_augment": (f"{AUGMENTATION}.trivial_augment=true",),
+    "no_trivial_augment": (f"{AUGMENTATION}.trivial_augment=false",),
     "trained_statistics": ("networks.feat_model.fix_statistics=false",),
     "color_jitter": (f"{AUGMENTATION}.color_jitter=[0.3,0.3,0.3,0]",),
     "crops_from_.2": (f"{AUGMENTATION}.crop_scale=[0.2,1.0]",),
@@ -57,41 +57,42 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "pixels_192": ("training_opt.image_size=192",),
     "pixels_256": ("training_opt.image_size=256",),
     "features_512": ("training_opt.feature_dim=512",),
+    "backbone_lr_2e-5": ("networks.feat_model.optim_params.lr=2e-5",),
     "backbone_lr_5e-5": ("networks.feat_model.optim_params.lr=5e-5",),
     "backbone_lr_2e-4": ("networks.feat_model.optim_params.lr=2e-4",),
     "heads_lr_2e-3": ("training_opt.optimizer.params.lr=2e-3",),
     "weight_decay_.05": ("training_opt.optimizer.params.weight_decay=0.05",),
     "weight_decay_.5": ("training_opt.optimizer.params.weight_decay=0.5",),
 }
-AS_LONG = (  # the schedule of stage 2, whatever stage 1's was changed to
+AS_LONG = (  # a second schedule, of half the rates, whatever the first was changed to
     "training_opt.num_epochs=40",
     "training_opt.optimizer.params.lr=5e-4",
     "networks.feat_model.optim_params.lr=5e-5",
 )
-COSINE = (  # docs/long_tail_study.md, section 2
-    "networks.hash_head.params.attention=cosine",
-    "networks.hash_head.params.selector=1",
-    "networks.hash_head.fresh=[memory,keys]",
-    "memory.dpp_samples=0",
-)
-UNTRAINED = (
-    "training_opt.num_epochs=1",
-    "training_opt.warmup_epochs=0",
-    "training_opt.optimizer.params.lr=1e-9",
-    "networks.feat_model.optim_params.lr=1e-9",
+PUBLISHED = (
+    "networks.hash_head.params={}",
+    "networks.hash_head.fresh=[hallucinator,selector,memory]",
 )
 THEN: dict[str, Continuation] = {
     "direct": Continuation(STAGE_1, AS_LONG),
-    "memory": Continuation(STAGE_2, AS_LONG),
-    "memory_k0": Continuation(STAGE_2, (*AS_LONG, "memory.dpp_samples=0")),
-    "cosine": Continuation(STAGE_2, (*AS_LONG, *COSINE)),
-    "cosine_untrained": Continuation(STAGE_2, (*UNTRAINED, *COSINE)),
-    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, *COSINE, "networks.feat_model.fix=true")),
+    "memory": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED, "memory.dpp_samples=3")),
+    "memory_k0": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED)),
+    "cosine_untrained": Continuation(STAGE_2),
+    "cosine": Continuation(STAGE_2, AS_LONG),
+    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, "networks.feat_model.fix=true")),
     **{
-        f"cosine_at_{value}": Continuation(
-            STAGE_2, (*AS_LONG, *COSINE, f"networks.hash_head.params.temperature={value}")
+        f"untrained_{name}_{value}": Continuation(
+            STAGE_2, (f"networks.hash_head.params.{name}={value}",)
         )
-        for value in (10, 20)
+        for name, value in (
+            ("temperature", 7),
+            ("temperature", 10),
+            ("temperature", 20),
+            ("temperature", 28),
+            ("selector", 0.5),
+            ("selector", 2),
+            ("selector", 4),
+        )
     },
 }
 Experiments = list[Experiment]

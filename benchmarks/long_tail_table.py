@@ -46,9 +46,7 @@ LARGE_BATCHES = (
 EPOCHS_20 = ("training_opt.num_epochs=20", "training_opt.evaluate_interval=5")
 FOLDER = "config/Cifar100_LT"
 STAGE_1 = Stage(f"{FOLDER}/stage_1.py", ("training_opt.num_epochs=15", *LARGE_BATCHES))
-STAGE_2 = Stage(
-    f"{FOLDER}/stage_2_meta_embedding.py", ("training_opt.num_epochs=6", *LARGE_BATCHES)
-)
+STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", LARGE_BATCHES)
 METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet": (Stage(f"{FOLDER}/lthnet_published.py", EPOCHS_20),),
     "lthnet_k0": (Stage(f"{FOLDER}/lthnet_published_k0.py", EPOCHS_20),),
@@ -57,9 +55,6 @@ METHODS = {  # by the `method` of their last config, which names their rows
     "hashnet": (Stage(f"{FOLDER}/hashnet.py", EPOCHS_20),),
     "csq": (Stage(f"{FOLDER}/csq.py", (*EPOCHS_20, *LARGE_BATCHES)),),
     "orthohash": (Stage(f"{FOLDER}/orthohash.py", (*EPOCHS_20, *LARGE_BATCHES)),),
-    "direct_same_epochs": (
-        Stage(f"{FOLDER}/direct_same_epochs.py", ("training_opt.num_epochs=21", *LARGE_BATCHES)),
-    ),
     "ours": (STAGE_1, STAGE_2),
     "direct": (STAGE_1,),
 }

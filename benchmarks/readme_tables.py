@@ -49,7 +49,6 @@ LONG_TAIL = {
     "lthnet_k0": "LTHNet as published, k = 0",
     "lthnet": "LTHNet as published, k = 3",
     **DEEP,
-    "direct_same_epochs": "direct feature, epochs of both stages",
     **STAGES,
 }
 CODE_LENGTHS = (32, 64, 96)

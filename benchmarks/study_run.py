@@ -62,7 +62,8 @@ def run_experiment(experiment: Experiment) -> Iterator[dict[str, Any]]:
 
 def _config(path: str, options: tuple[str, ...], log_dir: Path) -> RunConfig:
     config = load_config(path, [*options, f"training_opt.log_dir={log_dir}"])
-    config.training_opt.evaluate_interval = config.training_opt.num_epochs  # the last epoch counts
+    epochs = config.training_opt.num_epochs
+    config.training_opt.evaluate_interval = max(1, epochs)  # the last epoch counts
     return config
 
 

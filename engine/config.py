@@ -125,13 +125,21 @@ def _check_parts(config: RunConfig) -> None:
     if config.engine == "minibatch" and not config.criterions:
         raise UserError("criterions is empty; name at least one loss")
     if config.engine == "minibatch" and config.training_opt.num_epochs < 1:
-        raise UserError(
-            f"training_opt.num_epochs is {config.training_opt.num_epochs}, expected at least 1"
-        )
+        _check_untrained(config)
     if (config.engine == "shallow") != (config.hasher is not None):
         raise UserError("engine 'shallow' and a hasher go together; give both or neither")
     if config.alternate:
         _check_alternate(config, config.alternate)
+
+
+def _check_untrained(config: RunConfig) -> None:
+    """No epoch is enough where a memory is filled beside weights that are there."""
+    weights = [network.weights for network in config.networks.values()]
+    if not config.memory.centroids or None in weights:
+        raise UserError(
+            "training_opt.num_epochs is 0, expected at least 1, but for a memory "
+            "(memory.centroids=True) beside weights of every network (networks.*.weights)"
+        )
 
 
 def _check_alternate(config: RunConfig, options: AlternateOptions) -> None:

@@ -45,7 +45,7 @@ logger = logging.getLogger("long_tail_hashing")
 def train(run: Run, training: Training, resume: bool = False) -> None:
     """Train, validate every `evaluate_interval` epochs, and keep the best checkpoint.
 
-    Leaves the best weights in the model and in the run's folder.
+    Of no epochs, the weights stay and a memory is filled beside them. Leaves the best weights in the model and in the run's folder.
 
     Raises:
         UserError: if there is nothing to resume, or it was another run's.
@@ -55,9 +55,12 @@ def train(run: Run, training: Training, resume: bool = False) -> None:
     if resume:
         restore(run, training)
     else:
-        refresh_memory(run)
+        with run.timed("train"):
+            refresh_memory(run)
     training.save_points = SavePoints()
     with SIGNALS.deferred(), progress_bar(options.num_epochs, training.epoch) as bar:
+        if options.num_epochs == 0:  # the memory is all that is new
+            validate_and_save(run, training)
         for epoch in range(training.epoch, options.num_epochs):
             with run.timed("train"):
                 losses = train_epoch(run, training, epoch)
@@ -301,6 +304,8 @@ def progress_bar(epochs: int, done: int) -> tqdm:
 def describe_speed(run: Run) -> str:
     """One line: images a second over training so far, and the largest memory of the GPU."""
     line = f"trained on {run.images_per_second:.0f} images/s"
+    if not run.config.training_opt.num_epochs:
+        line = "nothing was trained"
     peak = peak_gpu_memory(run.device)
     return line if peak is None else f"{line}; peak GPU memory {peak:.1f} GiB"
 

@@ -19,7 +19,11 @@ config = {
         "optimizer": {"name": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.2}},
         "scheduler": {"name": "CosineAnnealingLR", "params": {}},
         "warmup_epochs": 2,
-        "augmentation": {"crop_scale": [0.4, 1.0], "interpolation": "bicubic"},
+        "augmentation": {
+            "crop_scale": [0.4, 1.0],
+            "interpolation": "bicubic",
+            "trivial_augment": True,
+        },
         "sampler": "class_aware",
         "evaluate_interval": 20,
         "evaluation_batch_size": 500,

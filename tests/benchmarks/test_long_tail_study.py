@@ -32,24 +32,41 @@ def test_every_change_is_a_valid_config_of_its_own(change):
 
 
 def test_changes_add_up_and_unknown_ones_are_one_line(capsys):
-    both = planned("--changes", "trivial_augment+batch_128")[0].options
+    both = planned("--changes", "no_trivial_augment+batch_128")[0].options
     config = load_config(long_tail_study.STAGE_1, list(both))
     assert config.training_opt.batch_size == 128
-    assert config.training_opt.augmentation["trivial_augment"] is True
+    assert config.training_opt.augmentation["trivial_augment"] is False
     assert long_tail_study.main(["--changes", "no_such"]) == 2
     assert "unknown" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("then", [name for name in long_tail_study.THEN if "untrained" not in name])
-def test_what_goes_on_has_stage_2s_schedule_whatever_was_changed_before(then):
+@pytest.mark.parametrize("then", ["direct", "memory", "memory_k0", "cosine", "cosine_heads"])
+def test_what_trains_on_does_so_by_one_schedule_whatever_was_changed_before(then):
     (one,) = planned("--changes", "epochs_200+backbone_lr_2e-4", "--then", then)
     after = one.after[then]
-    changed = load_config(after.config, [*one.options, *after.options])
-    shipped = load_config(long_tail_study.STAGE_2)
-    assert changed.training_opt.num_epochs == shipped.training_opt.num_epochs
-    assert changed.training_opt.optimizer == shipped.training_opt.optimizer
-    rates = [config.networks["feat_model"].optim_params for config in (changed, shipped)]
-    assert rates[0] == rates[1]
+    options = load_config(after.config, [*one.options, *after.options])
+    assert options.training_opt.num_epochs == 40
+    assert options.training_opt.optimizer["params"]["lr"] == 5e-4
+    assert options.networks["feat_model"].optim_params == {"lr": 5e-5}
+
+
+def test_the_published_memory_is_that_of_lthnet_but_for_its_weights():
+    found = [long_tail_study.THEN[name] for name in ("memory", "memory_k0")]
+    configs = [load_config(each.config, list(each.options)) for each in found]
+    for config, name in zip(configs, ("lthnet_published", "lthnet_published_k0"), strict=True):
+        published = load_config(f"config/Cifar100_LT/{name}.py")
+        assert config.networks["hash_head"].params == published.networks["hash_head"].params
+        assert config.memory == published.memory
+
+
+def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head():
+    for name in [name for name in long_tail_study.THEN if "untrained" in name]:
+        after = long_tail_study.THEN[name]
+        config = load_config(after.config, list(after.options))
+        shipped = load_config(long_tail_study.STAGE_2)
+        assert config.training_opt.num_epochs == 0
+        same = config.to_dict() == shipped.to_dict()
+        assert same == (name == "cosine_untrained")
 
 
 def test_cells_are_seeds_factors_and_lengths():
