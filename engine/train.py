@@ -45,7 +45,8 @@ logger = logging.getLogger("long_tail_hashing")
 def train(run: Run, training: Training, resume: bool = False) -> None:
     """Train, validate every `evaluate_interval` epochs, and keep the best checkpoint.
 
-    Of no epochs, the weights stay and a memory is filled beside them. Leaves the best weights in the model and in the run's folder.
+    Without an epoch the weights stay, and a memory is filled beside them. Leaves the best weights
+    in the model and in the run's folder.
 
     Raises:
         UserError: if there is nothing to resume, or it was another run's.
