@@ -14,6 +14,7 @@ import pyarrow as pa
 from data.faults import shown
 from engine.checkpoint import BEST
 from engine.image_list import ImageFiles, list_images
+from search.cluster_output import is_output
 from search.coder import Coder
 from search.opening import check_new, create_index, open_index
 from search.run_pictures import (
@@ -24,7 +25,7 @@ from search.run_pictures import (
     run_source,
     write_pictures,
 )
-from search.sources import CODES, image_rows, read_source
+from search.sources import CODES, Batch, holds_codes, image_rows, read_batches
 from search.store import Coding, Index
 from search.where import Among
 from utils.errors import UserError
@@ -33,11 +34,11 @@ from utils.errors import UserError
 def build(arguments: argparse.Namespace) -> int:
     """Make an index of what the command line names; returns the exit status."""
     check_new(arguments.output)
-    sources, checkpoint = [Path(each) for each in arguments.source], arguments.checkpoint
+    checkpoint = arguments.checkpoint
     started = time.perf_counter()
     unreadable: dict[str, str] = {}
-    if _are_codes(sources):
-        index = _build_from_codes(arguments, sources[0])
+    if _are_codes(arguments.source):
+        index = _build_from_codes(arguments, arguments.source[0])
     else:
         if not checkpoint:
             raise UserError(
@@ -53,33 +54,36 @@ def build(arguments: argparse.Namespace) -> int:
     return _report(unreadable)
 
 
-def _build_from_codes(arguments: argparse.Namespace, place: Path) -> Index:
-    source = None if arguments.image_root else run_source(place)
-    coding, batch = read_source(place, arguments.image_root or image_root(source))
-    coding, rows = _with_model(coding, arguments.checkpoint, place), batch.rows
+def _build_from_codes(arguments: argparse.Namespace, place: str) -> Index:
+    source = None if arguments.image_root or is_output(place) else run_source(Path(place))
+    coding, batches = read_batches(place, arguments.image_root or image_root(source))
+    coding = _with_model(coding, arguments.checkpoint, Path(place))
     if arguments.pictures:
         images, folder = held_in_memory(source), Path(arguments.output, PICTURES).resolve()
-        coding, rows = replace(coding, image_root=str(folder)), picture_rows(rows)
+        coding = replace(coding, image_root=str(folder))
     index = create_index(arguments.output, coding, arguments.store, arguments.kind)
-    if arguments.pictures:
-        write_pictures(images, batch.rows, folder)
-    index.add(batch.codes, rows)
+    for batch in batches:
+        rows = batch.rows
+        if arguments.pictures:
+            write_pictures(images, rows, folder)
+            rows = picture_rows(rows)
+        index.add(batch.codes, rows)
     return index
 
 
 def add(arguments: argparse.Namespace) -> int:
     """Add what the command line names; returns the exit status."""
     index = open_index(arguments.index)
-    sources, before = [Path(each) for each in arguments.source], len(index)
+    before = len(index)
     started = time.perf_counter()
     unreadable: dict[str, str] = {}
-    if _are_codes(sources):
-        coding, batch = read_source(sources[0], arguments.image_root or index.coding.image_root)
-        coding = _with_model(coding, arguments.checkpoint, sources[0])
-        paths = batch.rows["path"].to_pylist()
-        held = held_paths(index, [path for path in paths if path])
-        new = np.array([path not in held for path in paths], bool)
-        index.add(batch.codes[new], batch.rows.filter(pa.array(new)), coding.model_digest)
+    if _are_codes(arguments.source):
+        place = arguments.source[0]
+        coding, batches = read_batches(place, arguments.image_root or index.coding.image_root)
+        coding = _with_model(coding, arguments.checkpoint, Path(place))
+        for batch in batches:
+            new = _without_held(index, batch)
+            index.add(new.codes, new.rows, coding.model_digest)
     else:
         place = arguments.checkpoint or index.coding.checkpoint
         if not place:
@@ -119,6 +123,14 @@ def add_images(index: Index, coder: Coder, files: ImageFiles) -> dict[str, str]:
         index.add(codes[whole], rows, coder.digest)
         unreadable |= broken
     return unreadable
+
+
+def _without_held(index: Index, batch: Batch) -> Batch:
+    """Those of a batch whose paths the index does not hold."""
+    paths = batch.rows["path"].to_pylist()
+    held = held_paths(index, [path for path in paths if path])
+    new = np.array([path not in held for path in paths], bool)
+    return Batch(batch.codes[new], batch.rows.filter(pa.array(new)))
 
 
 def held_paths(index: Index, paths: Sequence[str]) -> set[str]:
@@ -164,11 +176,11 @@ def compact(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _are_codes(sources: Sequence[Path]) -> bool:
-    """Whether the sources are one file of codes, or one folder with such a file."""
-    if len(sources) > 1 and any(each.suffix == ".npz" for each in sources):
-        raise UserError("give one file of codes at a time; add takes the next")
-    return len(sources) == 1 and (sources[0].suffix == ".npz" or (sources[0] / CODES).is_file())
+def _are_codes(sources: Sequence[str]) -> bool:
+    """Whether the source is codes; of these it is one at a time."""
+    if len(sources) > 1 and any(map(holds_codes, sources)):
+        raise UserError("give one source of codes at a time; add takes the next")
+    return len(sources) == 1 and holds_codes(sources[0])
 
 
 def _with_model(coding: Coding, checkpoint: str | None, source: Path) -> Coding:

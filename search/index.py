@@ -28,8 +28,8 @@ examples:
   python -m search.index verify my_index
   python -m search.index compact my_index
 
-SOURCE is a codes.npz of a run or of engine.encode, a run's folder, or, with a model to code them,
-folders and files of images. docs/search.md says more.
+SOURCE is a codes.npz of a run or of engine.encode, a run's folder, what search.cluster wrote, or,
+with a model to code them, folders and files of images. docs/search.md says more.
 Exit status: 0 done; 1 faults found (verify), or images that cannot be read (each is named);
 2 a mistake (one line says which); 130 after SIGINT, 143 after SIGTERM.
 """

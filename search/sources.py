@@ -1,9 +1,9 @@
-"""What an index is built from: files of codes, runs, or images and a model."""
+"""What an index is built from: codes of a file, a run or a cluster job, or images and a model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data.image_file import image_size
 from retrieval.codes import Codes, load_codes
 from retrieval.image_codes import load_image_codes
+from search.cluster_output import is_output, open_output, packed_codes
 from search.rows import make_rows
 from search.store import Coding, Packed
 from utils.cores import available_cores
@@ -29,6 +30,34 @@ class Batch:
 
     codes: Packed
     rows: pa.Table
+
+
+def holds_codes(place: str) -> bool:
+    """Whether codes are there: a file of them, a run's folder, or a cluster job's output."""
+    path = Path(place)
+    return is_output(place) or path.suffix == ".npz" or (path / CODES).is_file()
+
+
+def read_batches(place: str, image_root: str = "") -> tuple[Coding, Iterator[Batch]]:
+    """Codes batch by batch, since those of a cluster job need not fit into memory.
+
+    Args:
+        image_root: the folder that the images' names are relative to.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
+    if not is_output(place):
+        coding, batch = read_source(Path(place), image_root)
+        return coding, iter([batch])
+    output = open_output(place)
+    stated = output.stated()
+    if stated is None:
+        raise UserError(f"{place}: no codes there; write them with python -m search.cluster")
+    coding = stated.coding
+    if image_root:
+        coding = replace(coding, image_root=str(Path(image_root).resolve()))
+    return coding, (Batch(packed_codes(table), table) for table in output.tables())
 
 
 def read_source(place: Path, image_root: str = "") -> tuple[Coding, Batch]:
