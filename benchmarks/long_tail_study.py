@@ -51,12 +51,14 @@ CHANGES: dict[str, tuple[str, ...]] = {
         "networks.feat_model.optim_params.lr=4e-4",
     ),
     "epochs_10": ("training_opt.num_epochs=10",),
+    "epochs_30": ("training_opt.num_epochs=30",),
     "epochs_60": ("training_opt.num_epochs=60",),
     "epochs_200": ("training_opt.num_epochs=200",),
     "pixels_160": ("training_opt.image_size=160",),
     "pixels_192": ("training_opt.image_size=192",),
     "pixels_256": ("training_opt.image_size=256",),
     "features_512": ("training_opt.feature_dim=512",),
+    "backbone_lr_1e-5": ("networks.feat_model.optim_params.lr=1e-5",),
     "backbone_lr_2e-5": ("networks.feat_model.optim_params.lr=2e-5",),
     "backbone_lr_5e-5": ("networks.feat_model.optim_params.lr=5e-5",),
     "backbone_lr_2e-4": ("networks.feat_model.optim_params.lr=2e-4",),
@@ -69,6 +71,7 @@ AS_LONG = (  # a second schedule, of half the rates, whatever the first was chan
     "training_opt.optimizer.params.lr=5e-4",
     "networks.feat_model.optim_params.lr=5e-5",
 )
+UNTRAINED = ("training_opt.num_epochs=0",)
 PUBLISHED = (
     "networks.hash_head.params={}",
     "networks.hash_head.fresh=[hallucinator,selector,memory]",
@@ -77,12 +80,12 @@ THEN: dict[str, Continuation] = {
     "direct": Continuation(STAGE_1, AS_LONG),
     "memory": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED, "memory.dpp_samples=3")),
     "memory_k0": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED)),
-    "cosine_untrained": Continuation(STAGE_2),
+    "cosine_untrained": Continuation(STAGE_2, UNTRAINED),
     "cosine": Continuation(STAGE_2, AS_LONG),
     "cosine_heads": Continuation(STAGE_2, (*AS_LONG, "networks.feat_model.fix=true")),
     **{
         f"untrained_{name}_{value}": Continuation(
-            STAGE_2, (f"networks.hash_head.params.{name}={value}",)
+            STAGE_2, (*UNTRAINED, f"networks.hash_head.params.{name}={value}")
         )
         for name, value in (
             ("temperature", 7),
