@@ -10,9 +10,10 @@ config = {
         **training_opt,
         "method": "csq",
         "log_dir": training_opt["log_dir"].replace("stage_1", "csq"),
+        "num_epochs": 100,
     },
     "networks": {
-        **stage_1["networks"],
+        "feat_model": {**stage_1["networks"]["feat_model"], "optim_params": {"lr": 1e-4}},
         "hash_head": {
             "def_file": "./models/pairwise_head.py",
             "params": {"growth": 0.0},  # no continuation
