@@ -14,7 +14,7 @@ config = {
         "code_length": 64,
         "feature_dim": 2000,
         "image_size": 224,
-        "num_epochs": 100,
+        "num_epochs": 30,
         "batch_size": 64,
         "optimizer": {"name": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.2}},
         "scheduler": {"name": "CosineAnnealingLR", "params": {}},
@@ -40,7 +40,7 @@ config = {
         "feat_model": {
             "def_file": "./models/backbone.py",
             "params": {"arch": "efficientnet_lite0"},
-            "optim_params": {"lr": 1e-4},  # pretrained: a tenth of the heads' rate
+            "optim_params": {"lr": 5e-5},  # pretrained, and few images
             "fix_statistics": True,  # those of ImageNet: few images a class give poor ones
             "weights": "default",
         },
