@@ -20,8 +20,11 @@ LOSSLESS = 64  # pixels a side, up to which a small copy keeps every pixel
 QUALITY = 85
 CACHE_BYTES = 64 << 20
 MAX_PIXELS = 50_000_000  # of a picture that is read
+LIMIT = f"up to {MAX_PIXELS // 1_000_000} million pixels"
 # What cameras, browsers and screens make; Pillow reads more, which nobody drops on a page.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+WANTED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+Image.init()
+FORMATS = tuple(kind for kind in WANTED if kind in Image.OPEN)  # AVIF not in every Pillow
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ def check_upload(path: Path) -> None:
         with Image.open(path, formats=FORMATS):
             pass
     except UnidentifiedImageError:
-        raise UserError(f"this is no picture; the page takes {', '.join(FORMATS[:-1])}") from None
+        raise UserError(f"this is no picture that the page takes: {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"this picture is too large; the page reads {LIMIT}") from None
     except Exception as error:  # of a hostile file Pillow's parsers raise errors of every kind
         said = shown(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"this picture cannot be read ({said})") from None
@@ -149,6 +154,4 @@ def reason(error: UserError, path: Path) -> str:
 def _check_pixels(path: Path) -> None:
     width, height = image_size(path)
     if width * height > MAX_PIXELS:
-        raise UserError(
-            f"this picture has {width} x {height} pixels; the page reads up to {MAX_PIXELS:,}"
-        )
+        raise UserError(f"this picture has {width} x {height} pixels; the page reads {LIMIT}")

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import HTTPException, Request
+from starlette.requests import ClientDisconnect
 
 MAX_BYTES = 20 << 20
 MOST_AT_ONCE = 96  # pictures on their way or waiting
@@ -30,7 +31,7 @@ class Uploads:
         """The request's body as a file, which is gone after the block.
 
         Raises:
-            HTTPException: it is too large, empty or too slow, or too many come at once.
+            HTTPException: it is too large, empty, broken off or too slow, or too many come at once.
         """
         if self.running >= MOST_AT_ONCE:
             raise _refused(503, "too many pictures at once; try again in a moment")
@@ -45,6 +46,8 @@ class Uploads:
                     await self._write(request, path)
             except TimeoutError:
                 raise _refused(408, f"the picture took longer than {self.longest:g} s") from None
+            except ClientDisconnect:
+                raise _refused(400, "the connection ended within the picture") from None
             yield path
         finally:
             self.running -= 1
