@@ -159,12 +159,12 @@ def test_a_captured_pass_is_the_plain_one_for_every_batch_and_shape(mode):
 @needs_gpu
 def test_a_captured_bf16_pass_of_convolutions_is_the_plain_one():
     objectives, backwards = [], []
-    for mode in ("graph", "none"):
+    for mode, bf16 in (("graph", True), ("none", True), ("none", False)):
         torch.manual_seed(0)
         head = DirectHead(512, 12, 8, 3)
         model = to_device(nn.Sequential(create_model("resnet18"), head), mode, GPU).train()
         losses = {"classification": Criterion(_CrossEntropy(), 1.0, ["logits", "labels"])}
-        objectives.append(Objective(model, losses, Precision(GPU, bf16=True)))
+        objectives.append(Objective(model, losses, Precision(GPU, bf16=bf16)))
         backwards.append(make_backward(objectives[-1], mode, GPU))
     for seed in range(3):
         images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
@@ -172,11 +172,12 @@ def test_a_captured_bf16_pass_of_convolutions_is_the_plain_one():
         labels = torch.arange(8, device=GPU) % 3
         losses = [backward(images, labels)["classification"].item() for backward in backwards]
         assert losses[0] == pytest.approx(losses[1], rel=2e-2)
-        for own, other in zip(*(each.parameters() for each in objectives), strict=True):
+        for own, other, exact in zip(*(each.parameters() for each in objectives), strict=True):
             assert own.grad.dtype == torch.float32
             assert own.grad.stride() == own.stride()
-            error = (own.grad - other.grad).norm() / other.grad.norm().clamp(min=1e-6)
-            assert error < 0.25  # bfloat16's rounding, in another order
+            size = exact.grad.norm().clamp(min=1e-6)
+            errors = [(each.grad - exact.grad).norm() / size for each in (own, other)]
+            assert errors[0] < 2 * errors[1] + 0.02  # bfloat16's rounding, in another order
 
 
 @needs_gpu
