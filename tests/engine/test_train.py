@@ -9,6 +9,7 @@ from small_config import make_config
 
 from engine.build import Criterion
 from engine.checkpoint import BEST, LAST
+from engine.config import check_config
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.memory import refresh_memory
@@ -158,6 +159,47 @@ def test_stage_2_starts_from_stage_1_and_adds_a_memory(tmp_path):
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     assert train_and_test(config)["method"] == "meta"
+
+
+def _untrained(folder, weights, **changes):
+    """Stage 2 without an epoch, of attention by cosine, from the weights of a stage 1."""
+    params = {"attention": "cosine", "selector": 1.0}
+    head = {"def_file": "./models/meta_embedding_head.py", "params": params}
+    networks = {
+        "feat_model": {"def_file": "./models/small_cnn.py", "params": {"width": 4}},
+        "hash_head": {**head, "fresh": ["memory", "keys"]},
+    }
+    networks = {name: {**each, "weights": str(weights)} for name, each in networks.items()}
+    changes = {"num_epochs": 0, "memory": {"dpp_samples": 0}, "networks": networks, **changes}
+    return make_config(folder, "meta", **changes)
+
+
+def test_without_an_epoch_weights_stay_and_a_memory_is_beside_them(tmp_path):
+    train_and_test(make_config(tmp_path / "one"))
+    config = _untrained(tmp_path / "two", tmp_path / "one" / BEST)
+    figures = train_and_test(config)
+    kept = _weights(tmp_path / "one", BEST, "state_dict_best")
+    found = _weights(tmp_path / "two", BEST, "state_dict_best")
+    _assert_equal_weights(kept, {name: found[name] for name in kept})
+    run = open_run(config)
+    refresh_memory(run)
+    for name in ("memory", "keys"):
+        assert found[f"hash_head.{name}"].any()
+        assert torch.equal(found[f"hash_head.{name}"], run.model.state_dict()[f"hash_head.{name}"])
+    assert figures["checkpoint"]["epoch"] == 0
+    assert run_test_only(config)["map"] == figures["map"]
+    assert train_and_test(config, resume=True)["map"] == figures["map"]
+
+
+@pytest.mark.parametrize("change", [{"weights": None}, {"memory": {"centroids": False}}])
+def test_no_epoch_without_weights_or_memory_is_one_line(tmp_path, change):
+    config = _untrained(tmp_path, tmp_path / BEST).to_dict()
+    if "weights" in change:
+        config["networks"]["hash_head"] |= change
+    else:
+        config |= change
+    with pytest.raises(UserError, match=r"num_epochs is 0, expected at least 1.*weights"):
+        check_config({k: v for k, v in config.items() if v is not None}, "test_config.py")
 
 
 def test_the_memory_is_made_of_evaluation_features_of_the_training_images(tmp_path):
