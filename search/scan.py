@@ -97,7 +97,7 @@ def _scan(query, columns, allowed, first, last, code_length, k, positions, dista
         count = min(STRIP, last - start)
         for i in range(len(query)):
             fill_distances(query[i], columns, start, count, keys)
-            if _smallest(keys, count) >= limit[i]:
+            if smallest(keys, count) >= limit[i]:
                 continue
             for j in range(count):
                 if keys[j] < limit[i] and (len(allowed) == 0 or allowed[start + j]):
@@ -115,11 +115,11 @@ def _scan(query, columns, allowed, first, last, code_length, k, positions, dista
 
 
 @numba.njit(nogil=True, cache=True)
-def _smallest(keys, count):  # type: ignore[no-untyped-def]
-    smallest = keys[0]
+def smallest(keys, count):  # type: ignore[no-untyped-def]
+    least = keys[0]
     for j in range(count):
-        smallest = min(smallest, keys[j])
-    return smallest
+        least = min(least, keys[j])
+    return least
 
 
 @numba.njit(nogil=True, cache=True)

@@ -15,12 +15,14 @@ import faiss
 import numpy as np
 import torch
 
+from search.lists import find_centres, nearest_centres
 from search.scan import Found, Words, as_packed, nearest_of
 from search.store import Packed
 from utils.atomic_file import atomic_path
 
 LEAST_ITEMS = 10_000  # a smaller segment is scanned in no time
-TRAINING, ROUNDS = 32, 8  # items an inverted list, and k-means' rounds, to find its centre by
+TRAINING, ROUNDS = 32, 8  # items an inverted list, and rounds, to find its centre by
+PART = 1 << 22  # items that are added to lists at a time
 NEIGHBOURS = 16  # of a node of HNSW's graph; twice as many in its lowest layer
 CONSTRUCTION = 40  # candidates while HNSW's graph is built
 LONGEST_KEY = 32  # bits of a table's key
@@ -34,24 +36,19 @@ def file_name(kind: str) -> str:
 
 def build(kind: str, columns: Words, code_length: int, path: Path) -> None:
     """Build the structure of all codes of a segment, and write it."""
-    structure = make_structure(kind, columns.shape[1], 8 * -(-code_length // 8))
-    packed = as_packed(columns, -(-code_length // 8))
-    train(structure, packed)
-    structure.add(packed)
+    if kind == "ivf":
+        structure = _inverted_lists(columns, code_length)
+    else:
+        structure = make_structure(kind, columns.shape[1], 8 * -(-code_length // 8))
+        structure.add(as_packed(columns, -(-code_length // 8)))
     with atomic_path(path) as temporary:
         faiss.write_index_binary(structure, str(temporary))
 
 
 def make_structure(kind: str, items: int, bits: int) -> Any:
-    """An empty structure for so many items; their number settles lists and tables."""
+    """An empty graph, or empty tables for so many items."""
     faiss.omp_set_num_threads(torch.get_num_threads())
     structure: Any
-    if kind == "ivf":
-        lists = int(np.clip(2 * np.sqrt(items), 1, items / TRAINING + 1))
-        structure = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
-        structure.cp.niter = ROUNDS
-        structure.cp.min_points_per_centroid = 1
-        return structure
     if kind == "hnsw":
         structure = faiss.IndexBinaryHNSW(bits, NEIGHBOURS)
         structure.hnsw.efConstruction = CONSTRUCTION
@@ -61,13 +58,24 @@ def make_structure(kind: str, items: int, bits: int) -> Any:
     return faiss.IndexBinaryMultiHash(bits, tables, min(bits // tables, LONGEST_KEY))
 
 
-def train(structure: Any, packed: Packed) -> None:
-    """Find the centres of inverted lists from a sample; the others need none."""
-    if structure.is_trained:
-        return
-    wanted = min(len(packed), TRAINING * structure.nlist)
-    chosen = np.random.default_rng(0).choice(len(packed), wanted, replace=False)
-    structure.train(packed[np.sort(chosen)])
+def _inverted_lists(columns: Words, code_length: int) -> Any:
+    """All codes in lists around centres that are found from a sample of them."""
+    items, width = columns.shape[1], -(-code_length // 8)
+    lists = int(np.clip(2 * np.sqrt(items), 1, items / TRAINING + 1))
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.choice(items, min(items, TRAINING * lists), replace=False))
+    centres = find_centres(np.ascontiguousarray(columns[:, chosen].T), lists, ROUNDS, rng)
+    quantizer = faiss.IndexBinaryFlat(8 * width)
+    quantizer.add(as_packed(centres.T, width))
+    structure: Any = faiss.IndexBinaryIVF(quantizer, 8 * width, lists)
+    structure.is_trained = True
+    for start in range(0, items, PART):
+        rows = np.ascontiguousarray(columns[:, start : start + PART].T)
+        packed, nearest = as_packed(rows.T, width), nearest_centres(rows, centres)
+        ids = np.arange(start, start + len(rows))
+        pointers = map(faiss.swig_ptr, (packed, ids, nearest))
+        structure.add_core(len(rows), *pointers)
+    return structure
 
 
 class Structure:
