@@ -134,7 +134,7 @@ def _bodies(host: str, most: int) -> Iterator[Attack]:
     yield body("hexadecimal", b"Content-Length: 0x10\r\n", jpeg)
     yield body("two lengths", b"Content-Length: 10\r\nContent-Length: 20\r\n", jpeg)
     yield body(
-        "length and chunks", b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n", b"0\r\n"
+        "length and chunks", b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"
     )
     yield body("no chunk size", b"Transfer-Encoding: chunked\r\n", b"zz\r\nabc\r\n")
     yield body(
@@ -177,7 +177,7 @@ def _broken(host: str) -> Iterator[Attack]:
     yield Attack("a header with NUL", _request(host, "GET", "/", b"", "X: a\0b"))
     yield Attack("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 500, True)
     yield Attack("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    yield Attack("HTTP/9", f"GET / HTTP/9.9\r\nHost: {host}\r\n\r\n".encode())
+    yield Attack("HTTP/9", f"GET / HTTP/9.9\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     yield Attack("only line ends", b"\r\n" * 500, True)
     yield Attack("half a head", b"GET / HTTP/1.1\r\nHos", True)
     yield Attack("another server's address", _request(host, "GET", "http://evil.example/"))

@@ -36,16 +36,27 @@ def frozen(networks: nn.Module, name: str, image_size: int) -> nn.Module:
     plain = CodeOutputs(networks, name).eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2 * BATCH, 3, image_size, image_size, generator=generator) * 2 - 1
-    try:
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")  # torch would rather export, which keeps it slow
-            # A copy: the conversion of parameters must not reach the networks themselves.
-            traced = torch.jit.trace(copy.deepcopy(plain), images[:BATCH], check_trace=False)
-            graph = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
-            alike = _alike(plain, graph, images)
-    except Exception:  # torch's are of many kinds, and the plain networks do the same
-        return plain
-    return graph if alike else plain
+    for make in (_in_kernels_layout, _folded):
+        try:
+            with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+                warnings.simplefilter("ignore")  # torch would rather export, which keeps it slow
+                graph = make(plain, images[:BATCH])
+                if _alike(plain, graph, images):
+                    return graph
+        except Exception:  # torch's are of many kinds, and the plain networks do the same
+            continue
+    return plain
+
+
+def _folded(plain: nn.Module, images: Tensor) -> nn.Module:
+    """Traced, with batch normalisation in the convolutions."""
+    # A copy: the conversion of parameters must not reach the networks themselves.
+    return torch.jit.freeze(torch.jit.trace(copy.deepcopy(plain), images, check_trace=False))
+
+
+def _in_kernels_layout(plain: nn.Module, images: Tensor) -> nn.Module:
+    """The same in the layout of oneDNN's kernels, which do not know all layers."""
+    return torch.jit.optimize_for_inference(_folded(plain, images))
 
 
 def near_zero(outputs: Tensor) -> Tensor:
