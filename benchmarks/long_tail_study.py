@@ -12,10 +12,10 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Lock
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +51,16 @@ CHANGES: dict[str, tuple[str, ...]] = {
         "networks.feat_model.optim_params.lr=4e-4",
     ),
     "epochs_10": ("training_opt.num_epochs=10",),
-    "epochs_30": ("training_opt.num_epochs=30",),
+    "epochs_20": ("training_opt.num_epochs=20",),
     "epochs_60": ("training_opt.num_epochs=60",),
-    "epochs_200": ("training_opt.num_epochs=200",),
+    "epochs_100": ("training_opt.num_epochs=100",),
     "pixels_160": ("training_opt.image_size=160",),
     "pixels_192": ("training_opt.image_size=192",),
     "pixels_256": ("training_opt.image_size=256",),
     "features_512": ("training_opt.feature_dim=512",),
     "backbone_lr_1e-5": ("networks.feat_model.optim_params.lr=1e-5",),
     "backbone_lr_2e-5": ("networks.feat_model.optim_params.lr=2e-5",),
-    "backbone_lr_5e-5": ("networks.feat_model.optim_params.lr=5e-5",),
+    "backbone_lr_1e-4": ("networks.feat_model.optim_params.lr=1e-4",),
     "backbone_lr_2e-4": ("networks.feat_model.optim_params.lr=2e-4",),
     "heads_lr_2e-3": ("training_opt.optimizer.params.lr=2e-3",),
     "weight_decay_.05": ("training_opt.optimizer.params.weight_decay=0.05",),
@@ -173,7 +173,7 @@ def _changed(change: str) -> list[str]:
 
 
 def execute(options: argparse.Namespace, experiments: Experiments) -> int:
-    """Run the experiments and print a line a figure; returns the exit status."""
+    """Run the experiments; each row is printed and recorded as it comes. Returns the status."""
     context = get_context("spawn")
     free: SimpleQueue[str] = context.SimpleQueue()
     devices = [str(number) for number in range(options.gpus)] or [""]
@@ -182,40 +182,48 @@ def execute(options: argparse.Namespace, experiments: Experiments) -> int:
         free.put(devices[number % len(devices)])
     deadline = time.time() + options.time_limit if options.time_limit else float("inf")
     failures = 0
-    with ProcessPoolExecutor(workers, context, initializer=_take, initargs=(free,)) as pool:
-        tasks = {pool.submit(_work, each, deadline): each for each in experiments}
+    given = (free, context.Lock())
+    with ProcessPoolExecutor(workers, context, initializer=_take, initargs=given) as pool:
+        tasks = {pool.submit(_work, each, deadline, options.record): each for each in experiments}
         for task in as_completed(tasks):
+            name = tasks[task].name
             try:
-                rows = task.result()
+                if not task.result():
+                    print(f"{name}: left out or cut short, the time is up", flush=True)
             except Exception as error:  # one experiment's, the others go on
                 failures += 1
-                print(f"{tasks[task].name}: failed, {type(error).__name__}: {error}", flush=True)
-                continue
-            for row in rows:
-                print(_line(row), flush=True)
-                if options.record:
-                    append_row(options.record, row)
-            if not rows:
-                print(f"{tasks[task].name}: left out, the time is up", flush=True)
+                print(f"{name}: failed, {type(error).__name__}: {error}", flush=True)
     return 1 if failures else 0
 
 
 _longest = 0.0  # seconds of an experiment of this process
+_writing: Lock  # of the record, by one process at a time
 
 
-def _take(free: "SimpleQueue[str]") -> None:
-    """Give a new process of the pool its GPU, before torch looks for one."""
+def _take(free: "SimpleQueue[str]", writing: Lock) -> None:
+    """Give a new process of the pool its GPU, before torch looks for one, and the record's lock."""
+    global _writing
     os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
+    _writing = writing
 
 
-def _work(experiment: Experiment, deadline: float) -> Sequence[dict[str, Any]]:
+def _work(experiment: Experiment, deadline: float, record: Path | None) -> bool:
+    """Run an experiment if the time is enough for the longest so far; whether all of it was run."""
     global _longest
     started = time.time()
     if started + _longest > deadline:
-        return []
-    rows = list(run_experiment(experiment))
+        return False
+    done = 0
+    for row in run_experiment(experiment):
+        with _writing:
+            print(_line(row), flush=True)
+            if record:
+                append_row(record, row)
+        done += 1
+        if time.time() > deadline:
+            break
     _longest = max(_longest, time.time() - started)
-    return rows
+    return done == 1 + len(experiment.after)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def test_changes_add_up_and_unknown_ones_are_one_line(capsys):
 
 @pytest.mark.parametrize("then", ["direct", "memory", "memory_k0", "cosine", "cosine_heads"])
 def test_what_trains_on_does_so_by_one_schedule_whatever_was_changed_before(then):
-    (one,) = planned("--changes", "epochs_200+backbone_lr_2e-4", "--then", then)
+    (one,) = planned("--changes", "epochs_100+backbone_lr_2e-4", "--then", then)
     after = one.after[then]
     options = load_config(after.config, [*one.options, *after.options])
     assert options.training_opt.num_epochs == 40
@@ -61,7 +61,7 @@ def test_the_published_memory_is_that_of_lthnet_but_for_its_weights():
 
 def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head():
     for name in [name for name in long_tail_study.THEN if "untrained" in name]:
-        (one,) = planned("--changes", "epochs_200", "--then", name)
+        (one,) = planned("--changes", "epochs_100", "--then", name)
         after = one.after[name]
         config = load_config(after.config, [*one.options, *after.options])
         assert config.training_opt.num_epochs == 0
@@ -102,3 +102,16 @@ def test_an_experiment_scores_validation_queries_and_goes_on_from_its_weights(mo
     assert rows[1]["map"] == f"{expected.map:.4f}"
     assert rows[1]["validation_queries"] == len(split.validation)
     assert not np.isin(split.query, split.validation).any()
+
+
+def test_rows_are_recorded_as_they_come_and_failures_do_not_stop_the_others(
+    tmp_path, capfd, monkeypatch
+):
+    record = tmp_path / "study.csv"
+    options = long_tail_study._options(["--gpus", "0", "--record", str(record)])
+    good = Experiment("good", DIGITS, SMALL, {"no such": Continuation("config/none.py")})
+    assert long_tail_study.execute(options, [good]) == 1  # what goes on fails
+    assert [line.split(",")[0] for line in record.read_text().splitlines()] == ["change", "good"]
+    printed = capfd.readouterr().out
+    assert "good, IF" in printed
+    assert "good: failed, UserError" in printed
