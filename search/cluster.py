@@ -52,6 +52,7 @@ command, model or cluster (one line says which); 130 after SIGINT, 143 after SIG
 """
 HERE = {"device": "cpu", "num_workers": 0}  # this process codes nothing itself
 PARQUET = ".parquet"
+SHARED_SECONDS = 60.0  # until a file of another machine is seen on this one
 BLOCKS = {"cpu": 512, "cuda": 16384}  # images that a worker takes at once, and may lose
 BLOCKS_A_WORKER = 4  # at least, lest one works alone at the end
 
@@ -68,7 +69,7 @@ def code(arguments: argparse.Namespace) -> int:
     listing = source.listing()
     given = {} if arguments.batch_size is None else {"evaluation_batch_size": arguments.batch_size}
     coder = Coder(arguments.checkpoint, arguments.code_length, {**given, **HERE})
-    with ray.cluster(arguments.address, arguments.replicas or 1):
+    with ray.cluster(arguments.address):
         workers = ray.choose_workers(arguments.device, arguments.replicas)
         made = {**made_with_on(coder.model.run, workers.device), "source": source.place}
         stated = Stated(coder.coding(source.root), made)
@@ -87,6 +88,11 @@ def code(arguments: argparse.Namespace) -> int:
             unreadable = _follow(done, codes, len(listing), len(missing))
             seconds = time.perf_counter() - started
             count = codes.finish(listing)
+    if count + len(unreadable) < len(listing):
+        raise UserError(
+            f"{len(listing) - count - len(unreadable)} images were coded, but their parts are not "
+            "to be seen from here; the same command codes them again"
+        )
     _say(arguments.output, count, len(listing) - len(missing), len(missing), seconds, workers)
     problems = [f"image {shown(name)}: {why}" for name, why in source.unusable.items()]
     problems += unreadable.values()
@@ -166,7 +172,7 @@ def _follow(done: Iterator[Any], codes: Codes, total: int, missing: int) -> dict
     # disable=None: a bar on a terminal only
     with tqdm(total=total, initial=total - missing, unit="image", disable=None) as bar:
         for each in done:
-            if not codes.parts.storage.exists(each.part):
+            if not _appears(codes.parts.storage, each.part):
                 raise UserError(
                     f"{each.worker} wrote {codes.parts.storage.where(each.part)}, which is not "
                     "there for this one; let --output be where all machines write to"
@@ -174,6 +180,16 @@ def _follow(done: Iterator[Any], codes: Codes, total: int, missing: int) -> dict
             unreadable |= each.unreadable
             bar.update(each.images)
     return unreadable
+
+
+def _appears(storage: Storage, name: str) -> bool:
+    """Whether a file is there, at once or when a network file system has caught up."""
+    end = time.monotonic() + SHARED_SECONDS
+    while not storage.exists(name):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _say(output: str, count: int, kept: int, coded: int, seconds: float, workers: Any) -> None:
@@ -259,6 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code(parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of a bucket, a full disk
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except Stopped as stop:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -135,7 +135,8 @@ class ParquetCodes(CodesOutput):
     def stated(self) -> Stated | None:
         """As `CodesOutput.stated`."""
         names = self._manifest()["files"]
-        if not names and (self.storage.infos() or self.storage.exists("")):
+        there = self.storage.is_file() or bool(self.storage.infos())
+        if there and not self.storage.exists(MANIFEST):
             raise UserError(
                 f"{self.storage.place} is there already and holds no codes of images; choose "
                 "another --output"

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -26,6 +27,7 @@ from utils.errors import UserError
 from utils.stop_signals import NUMBERS
 
 LOCAL = "local"
+WAIT_SECONDS = 10.0  # for a cluster's address to answer
 OBJECT_BYTES = 256 << 20  # for blocks on their way, on one machine
 NOT_SHIPPED = [".git", ".venv", "logs", "tests", "docs", "data/*/"]
 
@@ -46,8 +48,10 @@ class Workers:
 
 
 @contextmanager
-def cluster(address: str, least_cores: int) -> Iterator[None]:
+def cluster(address: str, least_cores: int = 1) -> Iterator[None]:
     """A cluster that runs at an address, or for 'local' one of this machine, within a block.
+
+    least_cores: that a local one says to have, so that as many workers fit.
 
     Raises:
         UserError: there is none, or it has another version of Ray or Python.
@@ -73,14 +77,26 @@ def _start(address: str, least_cores: int) -> None:
     else:
         options["runtime_env"] = {"working_dir": str(PROJECT), "excludes": NOT_SHIPPED}
     try:
+        _knock(address)
         with _silent_descriptor(), _signals_kept():
             ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
+        if address == LOCAL:
+            raise UserError(
+                f"Ray does not start here ({reason}); its logs are in /tmp/ray"
+            ) from None
         raise UserError(
             f"--address {address}: no cluster answers ({reason}); start one with ray start --head, "
             "or leave --address out"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError where nobody listens at host:port; Ray would go on trying."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), WAIT_SECONDS).close()
 
 
 def choose_workers(device: str | None, replicas: int | None) -> Workers:

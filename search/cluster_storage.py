@@ -57,6 +57,10 @@ class Storage:
         """A file's name relative to the folder."""
         return info.path[len(self.base) + 1 :]
 
+    def is_file(self) -> bool:
+        """Whether a file is where the folder should be."""
+        return self.system.get_file_info(self.base).type == FileType.File
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         return self.system.get_file_info(f"{self.base}/{name}").type == FileType.File

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.image_list import ImageFiles
@@ -46,18 +47,17 @@ class Columns:
                 f"it by --image_column, of {_names(schema)}"
             )
         identity = self.identity or _first([n for n in ID_COLUMNS if n != image], schema)
-        label, split = (
-            self.label or _first(["label"], schema),
-            self.split or _first(["split"], schema),
-        )
-        return Columns(image, identity, label, split)
+        label = self.label or _first(["label"], schema)
+        split = self.split or _first(["split"], schema)
+        found = Columns(image, identity, label, split)
+        with _readable(place):
+            found.texts(schema.empty_table())
+        return found
 
     def texts(self, table: pa.Table) -> dict[str, list[str | None]]:
         """Label and split of rows, as texts, as far as there are columns of them."""
         named = {"label": self.label, "split": self.split}
-        return {
-            key: table[name].cast(pa.string()).to_pylist() for key, name in named.items() if name
-        }
+        return {key: _texts(table[name]) for key, name in named.items() if name}
 
     def read(self, *, image: bool) -> list[str]:
         """The columns to read: images, labels and splits, or what a listing needs."""
@@ -253,6 +253,13 @@ def _contents(column: pa.ChunkedArray) -> Iterator[bytes | None]:
     for value in column:
         content = value.as_py()
         yield content["bytes"] if isinstance(content, dict) else content
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Values as texts; those of a list joined by ';', as several labels are."""
+    if pa.types.is_list(column.type):
+        column = pc.binary_join(column.cast(pa.list_(pa.string())), ";")
+    return column.cast(pa.string()).to_pylist()
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

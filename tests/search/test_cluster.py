@@ -52,7 +52,7 @@ def coded(monkeypatch):
             yield done
 
     @contextmanager
-    def cluster(address, least_cores):
+    def cluster(address):
         yield
 
     def choose_workers(device, replicas):
@@ -307,6 +307,9 @@ def tables_of_mistakes(folder):
     yield folder / "1.parquet", "has no column 'x'", ["--id_column", "x"]
     (folder / "broken.parquet").write_text("nothing")
     yield folder / "broken.parquet", "cannot be read", []
+    broken = pa.table({"image": [b"1"], "id": ["a"], "label": [{"x": 1}]})
+    pq.write_table(broken, folder / "label.parquet")
+    yield folder / "label.parquet", "label.parquet cannot be read", []
     yield folder / "none.parquet", "no such file", []
     yield folder / "none", "no such file or folder", []
     yield folder / "none.lance", "cannot be read", []
@@ -394,6 +397,7 @@ def test_a_worker_without_the_jobs_model_or_folder_says_so(
             yield done
 
     monkeypatch.setattr(command._ray(), "code_blocks", unshared)
+    monkeypatch.setattr(command, "SHARED_SECONDS", 0.0)
     assert run(model, pictures[0], tmp_path / "codes") == 2
     assert "where all machines write to" in capsys.readouterr().err
 
