@@ -48,7 +48,7 @@ def frozen(networks: nn.Module, name: str, image_size: int) -> nn.Module:
     return plain
 
 
-def _folded(plain: nn.Module, images: Tensor) -> nn.Module:
+def _folded(plain: nn.Module, images: Tensor) -> torch.jit.ScriptModule:
     """Traced, with batch normalisation in the convolutions."""
     # A copy: the conversion of parameters must not reach the networks themselves.
     return torch.jit.freeze(torch.jit.trace(copy.deepcopy(plain), images, check_trace=False))

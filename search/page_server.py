@@ -14,6 +14,7 @@ from search.page_state import Page
 from utils.errors import UserError
 
 BACKLOG = 256
+LARGEST_PORT = 65_535
 CONNECTIONS = 512  # open at once; more are answered 503
 HEADER_BYTES = 32 << 10
 LAST_ANSWERS = 5  # seconds for answers under way when the page ends
@@ -34,6 +35,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         UserError: it cannot.
     """
+    if not 0 <= port <= LARGEST_PORT:
+        raise UserError(f"--port is {port}, expected 0 (any free one) to {LARGEST_PORT}")
     try:
         ((family, kind, protocol, _, place), *_) = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -42,7 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
         listener.listen(BACKLOG)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"cannot listen on {host} port {port} ({why}); choose another --port (0: any free one)"

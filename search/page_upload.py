@@ -69,4 +69,5 @@ class Uploads:
 
 
 def _refused(status: int, why: str) -> HTTPException:
-    return HTTPException(status, why, headers={"connection": "close"})
+    again = {"retry-after": "1"} if status == 503 else {}
+    return HTTPException(status, why, headers={"connection": "close", **again})
