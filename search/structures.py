@@ -99,7 +99,8 @@ class Structure:
         Among those at the last distance FAISS chooses.
         """
         with self.lock:
-            faiss.omp_set_num_threads(torch.get_num_threads())
+            # FAISS shares queries among threads: more threads would only wait, and by spinning.
+            faiss.omp_set_num_threads(max(1, min(torch.get_num_threads(), len(query))))
             set_effort(self.opened, self.kind, EFFORT[self.kind] if effort is None else effort)
             distances, positions = self.opened.search(query, k)
         return nearest_of([(positions, distances)], k)
