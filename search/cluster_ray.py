@@ -20,6 +20,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from engine.dataset import MAX_AUTO_WORKERS
 from search.cluster_worker import BlockCoder, Done, Job, as_row, from_row
 from utils.cores import available_cores
 from utils.def_file import PROJECT
@@ -115,7 +116,15 @@ def choose_workers(device: str | None, replicas: int | None) -> Workers:
             f"{'GPUs' if device == 'cuda' else 'cores'} to put one each on; ask for fewer"
         )
     count = replicas or there
-    return Workers(count, device, max(1, cores // (gpus if device == "cuda" else count)))
+    share = _cores_a_gpu() if device == "cuda" else cores // count
+    return Workers(count, device, max(1, share))
+
+
+def _cores_a_gpu() -> int:
+    """Cores for each GPU, of the machine that has the fewest."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    shares = [int(node.get("CPU", 0) / node["GPU"]) for node in nodes if node.get("GPU")]
+    return min(MAX_AUTO_WORKERS, *shares)
 
 
 def code_blocks(

@@ -99,6 +99,28 @@ def rows_of(output):
     return codes
 
 
+@pytest.mark.parametrize(
+    ("nodes", "asked", "expected"),
+    [
+        ([{"CPU": 4.0}], {}, (4, "cpu", 1)),
+        ([{"CPU": 4.0}], {"replicas": 2}, (2, "cpu", 2)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 30.0}, {"CPU": 24.0, "GPU": 2.0}], {}, (4, "cuda", 4)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"device": "cpu"}, (8, "cpu", 1)),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"device": "auto", "replicas": 1}, (1, "cuda", 4)),
+    ],
+)
+def test_workers_are_one_a_gpu_or_one_a_core(nodes, asked, expected, monkeypatch):
+    from search import cluster_ray
+
+    total = {name: sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")}
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    alive.append({"Alive": False, "Resources": {"GPU": 8.0}})
+    monkeypatch.setattr(cluster_ray.ray, "cluster_resources", lambda: total)
+    monkeypatch.setattr(cluster_ray.ray, "nodes", lambda: alive)
+    found = cluster_ray.choose_workers(asked.get("device"), asked.get("replicas"))
+    assert (found.count, found.device, found.cores) == expected
+
+
 def test_more_copies_than_the_cluster_has_room_for_are_refused(
     cluster, model, images, tmp_path, capfd
 ):
