@@ -237,10 +237,12 @@ def _measured(step: Callable[[], list[Row]]) -> tuple[list[Row], Row]:
 
 def _watch(own: list[int], ended: threading.Event) -> None:
     """Keep the most memory, in KiB, that was no file's."""
-    status = Path("/proc/self/status")
-    while not ended.wait(0.05):
-        lines = [line for line in status.read_text().splitlines() if line.startswith("RssAnon")]
-        own[0] = max(own[0], *(int(line.split()[1]) for line in lines))
+    last = False
+    while not last:
+        last = ended.wait(0.05)
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (anonymous,) = [line for line in lines if line.startswith("RssAnon")]
+        own[0] = max(own[0], int(anonymous.split()[1]))
 
 
 def _base(codes: str, items: int, load: float) -> Row:
