@@ -152,7 +152,12 @@ try {
   makeFilters();
   takePictures();
   followLinks();
-  addEventListener("moved", () => { draw(); scrollTo(0, 0); });
+  addEventListener("moved", async () => {
+    scrollTo(0, 0);
+    await draw();
+    // What had the focus may be gone: go on from the heading, which is read out.
+    if (document.activeElement === document.body) main.querySelector("h1[tabindex]")?.focus({ preventScroll: true });
+  });
   await draw();
 } catch (error) {
   main.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
