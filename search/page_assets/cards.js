@@ -52,12 +52,12 @@ export function resultCard(side, item, next, codeLength, state) {
     thumb(side, item),
     meter(item.distance, codeLength),
     el("span", { class: "name" }, verdict === null ? null : el("span", { class: "verdict" }, verdict ? "✓ " : "✗ "), words(label(item))),
-    el("span", { class: "tags" }, sizeTags(item), el("span", { class: "same" }, `${codeLength - item.distance}/${codeLength}`))));
+    el("span", { class: "tags" }, sizeTags(item))));
 }
 
 /** How many of the bits agree. */
 function meter(distance, codeLength) {
   const bar = el("span", { class: "meter" }, el("span", {}));
   bar.firstChild.style.width = `${(100 * (codeLength - distance)) / codeLength}%`;
-  return bar;
+  return el("span", { class: "same" }, bar, el("span", { class: "bits" }, `${codeLength - distance}/${codeLength}`));
 }

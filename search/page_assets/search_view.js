@@ -59,7 +59,7 @@ function showQuery(query, info) {
     el("div", { class: "about" },
       el("h2", {}, words(query.label.split(";").join(", ") || `Image ${query.id}`)),
       el("p", { class: "tags" }, sizeTags(query), query.split ? el("span", { class: "size" }, query.split) : null),
-      el("p", { class: "path" }, `${info.sides.length > 1 ? `${info.sides[query.side].name}, ` : ""}id ${query.id} · ${query.path}`)));
+      el("p", { class: "path" }, `${info.sides.length > 1 ? `${info.sides[query.side].name}, ` : ""}id ${query.id} · `, words(query.path))));
 }
 
 function results(found, number, state, info, query) {
