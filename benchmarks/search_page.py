@@ -19,7 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search_page_server import RunningPage, made_jpegs, make_index, record, running_page
+from benchmarks.search_page_server import (
+    RunningPage,
+    busy_seconds,
+    made_jpegs,
+    make_index,
+    record,
+    running_page,
+)
 from search.coder import Coder, code_picture
 from utils.errors import UserError
 from utils.parser import OneLineParser
@@ -65,9 +72,13 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[Coder, dict[str,
     pictures = made_jpegs(options.pictures)
     coder = make_index(folder, options.checkpoint, options.items)
     with running_page(folder / "index") as page:
-        before = page.processor_seconds()
+        before = (page.processor_seconds(), time.process_time(), busy_seconds())
         load = asyncio.run(run_clients(page, pictures, options.clients, options.seconds))
-        used, memory = page.processor_seconds() - before, page.peak_memory()
+        after = (page.processor_seconds(), time.process_time(), busy_seconds())
+        memory = page.peak_memory()
+    page_used, own, all_used = (
+        (late - early) / options.seconds for early, late in zip(before, after, strict=True)
+    )
     for error in load.errors[:5]:
         print(error, file=sys.stderr)
     times = np.array(load.seconds) * 1e3
@@ -83,7 +94,9 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[Coder, dict[str,
         "p95": (p95, "ms"),
         "p99": (p99, "ms"),
         "rate": (round(len(times) / options.seconds, 1), "pictures/s"),
-        "cores_of_the_page": (round(used / options.seconds, 2), ""),
+        "cores_of_the_page": (round(page_used, 2), ""),
+        "cores_of_the_clients": (round(own, 2), ""),
+        "cores_of_others": (round(all_used - page_used - own, 2), ""),
         "peak_memory": (memory, "MiB"),
     }
 

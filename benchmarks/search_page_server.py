@@ -119,6 +119,13 @@ def record(
             append_row(Path(file), {**base, "measure": name, "value": value, "unit": unit})
 
 
+def busy_seconds() -> float:
+    """Processor time of everything on this machine so far."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    busy = [int(fields[place]) for place in (0, 1, 2, 5, 6)]  # not idle, waiting or stolen
+    return sum(busy) / os.sysconf("SC_CLK_TCK")
+
+
 def made_jpegs(count: int) -> list[bytes]:
     """Different JPEG files of about the size of ImageNet's, 500 x 375 pixels and 90 kB."""
     found = []
