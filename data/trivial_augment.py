@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.color_jitter import blend, grey
-from data.to_device import constant
+from data.to_device import constant, upload
 
 LEVELS = 31  # strengths of an operation, evenly spaced from none to its widest
 _SHEAR = 0.99  # of the other coordinate
@@ -45,27 +45,49 @@ def trivial_augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
     pixels: (B, 3, S, S) float32. generator: on the pixels' device.
     """
+    count = len(pixels)
+    operations = torch.randint(len(Operation), (count,), generator=_on_host(generator))
 
     def draw(end: int) -> Tensor:
-        return torch.randint(end, (len(pixels),), generator=generator, device=pixels.device)
+        return torch.randint(end, (count,), generator=generator, device=pixels.device)
 
-    operations, levels, signs = draw(len(Operation)), draw(LEVELS), 2 * draw(2) - 1
+    levels, signs = draw(LEVELS), 2 * draw(2) - 1
     return change_images(pixels, operations, levels / (LEVELS - 1), signs)
+
+
+def _on_host(generator: torch.Generator) -> torch.Generator:
+    """The generator, or of a GPU's one for the host, which its seed and how far it is decide."""
+    if generator.device.type == "cpu":
+        return generator
+    seed = generator.initial_seed() * 1_000_003 + generator.get_offset()
+    return torch.Generator().manual_seed(seed % 2**63)
 
 
 def change_images(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
     """Apply to each image (B, 3, S, S) of 0..255 its operation (B,), level in 0..1 and sign (B,).
 
-    Every family of operations passes over the whole batch and leaves the others' images as they
-    are: shapes do not depend on what was drawn, so that a GPU need not be waited for.
+    operations: on the CPU, so that each family of operations gets its images alone and the host
+        need not wait for a GPU to tell how many. The others are on the pixels' device.
     """
-    pixels = _move(pixels, operations, levels * signs)
-    pixels = _mix(pixels, operations, 1 + _BLEND * levels * signs)
-    return _map_tones(pixels, operations, levels)
+    families = (
+        (Operation.SHEAR_X, Operation.ROTATE, _move),
+        (Operation.BRIGHTNESS, Operation.SHARPNESS, _mix),
+        (Operation.POSTERIZE, Operation.EQUALIZE, _map_tones),
+    )
+    changed = pixels.clone()
+    on_device = upload(operations, pixels.device)
+    for first, last, change in families:
+        chosen = ((operations >= first) & (operations <= last)).nonzero()[:, 0]
+        if len(chosen):
+            rows = upload(chosen, pixels.device)
+            new = change(pixels[rows], on_device[rows], levels[rows], signs[rows])
+            changed.index_copy_(0, rows, new)
+    return changed
 
 
-def _move(pixels: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
+def _move(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
     """Shear about the upper left corner, shift, or turn about the centre; black moves in."""
+    amounts = levels * signs
     zero = torch.zeros_like(amounts)
 
     def only(operation: Operation, values: Tensor) -> Tensor:
@@ -82,13 +104,11 @@ def _move(pixels: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
     y = [y_of_x + angle.sin(), angle.cos(), y_of_x - down]
     places = torch.stack([torch.stack(x, 1), torch.stack(y, 1)], 1)
     grid = functional.affine_grid(places, list(pixels.shape), align_corners=False)
-    moved = functional.grid_sample(pixels, grid, mode="nearest", align_corners=False)
-    moves = (operations >= Operation.SHEAR_X) & (operations <= Operation.ROTATE)
-    return torch.where(moves.view(-1, 1, 1, 1), moved, pixels)
+    return functional.grid_sample(pixels, grid, mode="nearest", align_corners=False)
 
 
-def _mix(pixels: Tensor, operations: Tensor, factors: Tensor) -> Tensor:
-    """Blend with black, grey, mean grey, or the smoothed image; a factor of 1 is the image."""
+def _mix(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
+    """Blend with black, grey, mean grey, or the smoothed image."""
     shades = grey(pixels)
     others = {
         Operation.COLOR: shades,
@@ -98,8 +118,7 @@ def _mix(pixels: Tensor, operations: Tensor, factors: Tensor) -> Tensor:
     other = torch.zeros_like(pixels)
     for operation, values in others.items():
         other = torch.where((operations == operation).view(-1, 1, 1, 1), values, other)
-    mixes = (operations >= Operation.BRIGHTNESS) & (operations <= Operation.SHARPNESS)
-    return blend(pixels, other, torch.where(mixes, factors, 1))
+    return blend(pixels, other, 1 + _BLEND * levels * signs)
 
 
 def _smooth(pixels: Tensor) -> Tensor:
@@ -111,7 +130,7 @@ def _smooth(pixels: Tensor) -> Tensor:
     return smoothed
 
 
-def _map_tones(pixels: Tensor, operations: Tensor, levels: Tensor) -> Tensor:
+def _map_tones(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
     """Posterise, solarise, stretch or equalise: a table (B, 3, 256) of each channel's new tones."""
     tones = pixels.round().long().flatten(2)
     counts = torch.zeros(*tones.shape[:2], 256, dtype=torch.long, device=pixels.device)
@@ -128,9 +147,7 @@ def _map_tones(pixels: Tensor, operations: Tensor, levels: Tensor) -> Tensor:
     table = values.expand_as(counts)
     for operation, new in tables.items():
         table = torch.where((operations == operation).view(-1, 1, 1), new, table)
-    mapped = table.gather(2, tones).view(pixels.shape).to(pixels.dtype)
-    maps = (operations >= Operation.POSTERIZE).view(-1, 1, 1, 1)
-    return torch.where(maps, mapped, pixels)
+    return table.gather(2, tones).view(pixels.shape).to(pixels.dtype)
 
 
 def _stretched(counts: Tensor) -> Tensor:

@@ -81,6 +81,23 @@ def test_a_gpu_gives_the_cpus_pixels(image):
     levels = torch.linspace(0, 1, len(operations))
     signs = torch.tensor([1, -1]).repeat(len(operations) // 2)
     batch = image.expand(len(operations), -1, -1, -1)
-    there = [each.cuda() for each in (batch, operations, levels, signs)]
-    close = (change_images(*there).cpu() - change_images(batch, operations, levels, signs)).abs()
+    there = change_images(batch.cuda(), operations, levels.cuda(), signs.cuda()).cpu()
+    close = (there - change_images(batch, operations, levels, signs)).abs()
     assert (close > 1.5).float().mean() < 0.002  # a nearest pixel may round the other way
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_each_batch_is_drawn_anew_by_the_seed_and_the_host_does_not_wait():
+    pixels = (torch.rand(64, 3, 8, 8) * 255).cuda()
+    trivial_augment(pixels, torch.Generator("cuda").manual_seed(0))  # loads the kernels
+    found = []
+    for _ in range(2):
+        generator = torch.Generator("cuda").manual_seed(0)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found.append([trivial_augment(pixels, generator) for _ in range(2)])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for one, same in zip(*found, strict=True):
+        assert torch.equal(one, same)
+    assert not torch.equal(*found[0])
