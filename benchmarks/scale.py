@@ -8,7 +8,8 @@ was resident, where files that are mapped into memory count as far as they were 
 system may drop them, and what was the process's own. The project's imports alone are 700 and 350.
 
 `--plan` measures what a cluster job does on one machine besides coding: it finds out what is
-missing and brings the output up to date, with made-up parts in place of workers'.
+missing and brings the output up to date, with made-up parts in place of workers'. `--checkpoint`
+measures how fast a model codes made-up JPEG files on this machine's CPU, from file to bits.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,11 +33,14 @@ import pyarrow as pa
 import torch
 
 from benchmarks.evaluation import cpu_name
+from benchmarks.jpegs import write_jpegs
+from benchmarks.resident_images import create_source
 from benchmarks.rows import append_row
 from benchmarks.search import BITS, Clustered, best, draw_uniform, figure, made_rows, measure_search
 from search.cluster_output import Stated
 from search.cluster_parts import Codes
 from search.cluster_sources import make_listing
+from search.coder import Coder
 from search.opening import create_index, open_index
 from search.store import Coding, Hits, Packed
 from utils.cores import use_available_cores
@@ -45,6 +50,7 @@ STRETCH = 1 << 22  # codes that are added at a time
 QUERIES = 200
 K = 10
 EFFORTS = {"ivf": (16, 64, 128), "mih": (0, 1)}
+PICTURES = 512
 BLOCK = 16384  # images of a part
 
 Row = dict[str, Any]
@@ -54,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; the exit status is 2 for wrong usage."""
     options = _options(arguments)
     steps: list[tuple[int, Callable[[], list[Row]]]] = []
+    if options.checkpoint:
+        steps.append((PICTURES, partial(code_pictures, options.checkpoint)))
+        options.items = []
     for items in options.items:
         place = Path(options.folder) / f"{options.codes}_{items}"
         if options.plan:
@@ -162,16 +171,35 @@ def verify(place: Path, items: int, codes: str) -> list[Row]:
     return [figure("verify", f"{len(faults)} faults", seconds, "s")]
 
 
+def code_pictures(checkpoint: str) -> list[Row]:
+    """Code JPEG files of the size of ImageNet's; processor time counts what other work slows."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = create_source(Path(folder) / "none", PICTURES, 100)
+        size = write_jpegs(Path(folder), source, PICTURES)
+        names = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.jpg")]
+        coder = Coder(checkpoint, options={"device": "cpu", "num_workers": 0})
+        backbone = coder.model.run.config.networks["feat_model"]
+        coder.code(Path(folder), names[:32])
+        started, used = time.perf_counter(), time.process_time()
+        coder.code(Path(folder), names)
+        seconds, busy = time.perf_counter() - started, time.process_time() - used
+    name, count = str(backbone.params.get("arch", backbone.def_file)), len(names)
+    return [
+        figure("coding", name, count / seconds, "images/s"),
+        figure("coding", name, count / busy, "images a processor second"),
+        figure("jpeg_bytes", name, size, "bytes"),
+    ]
+
+
 def make_parts(place: Path, items: int) -> list[Row]:
     """Write parts as workers do."""
     codes, listing = _job(place), _listing(items)
-    drawn = _draw("uniform", 0, BLOCK)
     seconds = 0.0
     for start in range(0, items, BLOCK):
         block = listing.slice(start, BLOCK)
-        rows = made_rows(start, len(block))
+        drawn, rows = _draw("clustered", start, len(block)), made_rows(start, len(block))
         started = time.perf_counter()
-        codes.parts.write(codes.parts.name(block, start), block, drawn[: len(block)], rows, {})
+        codes.parts.write(codes.parts.name(block, start), block, drawn, rows, {})
         seconds += time.perf_counter() - started
     return [figure("write_parts", "cluster", seconds, "s")]
 
@@ -194,7 +222,7 @@ def _job(place: Path) -> Codes:
 
 
 def _listing(items: int) -> pa.Table:
-    numbers = np.arange(items)
+    numbers = np.random.default_rng(0).integers(0, 10**18, items)
     paths = pa.chunked_array([made_rows(0, items)["path"].combine_chunks()])
     return make_listing(paths, size=numbers, stamp=numbers)
 
@@ -267,7 +295,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--codes", choices=["clustered", "uniform"], default="clustered")
     parser.add_argument("--kinds", nargs="*", choices=list(EFFORTS), default=["ivf"])
     parser.add_argument("--plan", action="store_true", help="measure a cluster job's own work")
-    parser.add_argument("--folder", required=True, help="for the indexes, which are removed")
+    parser.add_argument("--checkpoint", metavar="MODEL", help="measure how fast it codes pictures")
+    parser.add_argument("--folder", default=".", help="for the indexes, which are removed")
     parser.add_argument("--keep", action="store_true", help="the indexes")
     parser.add_argument("--record", help="CSV file to add rows to")
     return parser.parse_args(arguments)
