@@ -178,10 +178,19 @@ def _training(config: dict[str, Any], about: dict[str, Any], metrics: dict[str, 
             "Config": f"`{metrics['config']}`, resolved in config.yaml",
             "Networks": "; ".join(networks),
             "Losses": ", ".join(losses),
-            "Epochs": f"{options['num_epochs']}; the weights are those after epoch "
-            f"{about['best_epoch']}, the best on validation queries (MAP {about['best_map']:.4f})",
+            "Epochs": _epochs(options["num_epochs"], about),
             "Seed": str(metrics["seed"]),
         }
+    )
+
+
+def _epochs(count: int, about: dict[str, Any]) -> str:
+    score = f"MAP {about['best_map']:.4f}"
+    if not count:
+        return f"none: a memory beside weights of another run (validation queries: {score})"
+    return (
+        f"{count}; the weights are those after epoch {about['best_epoch']}, the best on "
+        f"validation queries ({score})"
     )
 
 

@@ -10,10 +10,11 @@ config = {
         **training_opt,
         "method": "hashnet",
         "log_dir": training_opt["log_dir"].replace("stage_1", "hashnet"),
+        "num_epochs": 100,
         "batch_size": 128,  # of 100 classes: a similar image for most, as classes take turns
     },
     "networks": {
-        **stage_1["networks"],
+        "feat_model": {**stage_1["networks"]["feat_model"], "optim_params": {"lr": 1e-4}},
         "hash_head": {
             "def_file": "./models/pairwise_head.py",
             "params": {"growth": 50.0},  # of beta; 0 keeps it at 1

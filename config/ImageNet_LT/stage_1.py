@@ -14,12 +14,12 @@ config = {
         "code_length": 64,
         "feature_dim": 2000,
         "image_size": 224,
-        "num_epochs": 100,
+        "num_epochs": 30,
         "batch_size": 64,
         "optimizer": {"name": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.2}},
         "scheduler": {"name": "CosineAnnealingLR", "params": {}},
         "warmup_epochs": 2,
-        "augmentation": {"crop_scale": [0.4, 1.0]},
+        "augmentation": {"crop_scale": [0.4, 1.0], "trivial_augment": True},
         "sampler": "class_aware",
         "evaluate_interval": 20,
         "num_workers": 16,
@@ -35,7 +35,8 @@ config = {
         "feat_model": {
             "def_file": "./models/backbone.py",
             "params": {"arch": "efficientnet_lite0"},
-            "optim_params": {"lr": 1e-4},  # pretrained: a tenth of the heads' rate
+            "optim_params": {"lr": 5e-5},  # pretrained: a twentieth of the heads' rate
+            "fix_statistics": True,  # those of ImageNet: few images a class give poor ones
             "weights": "default",
         },
         "hash_head": {"def_file": "./models/direct_head.py"},

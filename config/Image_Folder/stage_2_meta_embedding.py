@@ -1,4 +1,7 @@
-"""One's own images, stage 2: the meta-embedding over a memory, from stage 1's weights."""
+"""One's own images, stage 2: the meta-embedding over a memory, beside stage 1's weights.
+
+Nothing is trained, as config/Cifar100_LT/stage_2_meta_embedding.py explains.
+"""
 
 from stage_1 import config as stage_1
 
@@ -11,20 +14,16 @@ config = {
         **training_opt,
         "method": "ours",
         "log_dir": training_opt["log_dir"].replace("stage_1", "stage_2_meta_embedding"),
-        "num_epochs": 30,
-        "optimizer": {"name": "AdamW", "params": {"lr": 5e-4, "weight_decay": 0.2}},
+        "num_epochs": 0,
     },
     "networks": {
-        "feat_model": {
-            **stage_1["networks"]["feat_model"],
-            "optim_params": {"lr": 5e-5},
-            "weights": weights,
-        },
+        "feat_model": {**stage_1["networks"]["feat_model"], "weights": weights},
         "hash_head": {
             "def_file": "./models/meta_embedding_head.py",
+            "params": {"attention": "cosine", "temperature": 14.0, "selector": 1.0},
             "weights": weights,
-            "fresh": ["hallucinator", "selector", "memory"],  # what stage 1 does not have
+            "fresh": ["memory", "keys"],  # what stage 1 does not have
         },
     },
-    "memory": {"centroids": True, "dpp_samples": 3},
+    "memory": {"centroids": True, "dpp_samples": 0},
 }

@@ -18,6 +18,7 @@ from engine.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from engine.config import check_config
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
+from engine.model_card import _epochs
 from engine.publish import main, publish
 from engine.run import open_run
 from retrieval.codes import load_codes
@@ -205,3 +206,11 @@ def test_help_shows_examples_and_exit_status(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("examples:", "--licence", "Exit status"))
+
+
+def test_a_card_says_where_nothing_was_trained():
+    about = {"best_epoch": 0, "best_map": 0.5}
+    assert _epochs(0, about).startswith("none: a memory beside weights")
+    assert _epochs(3, about | {"best_epoch": 2}).startswith(
+        "3; the weights are those after epoch 2"
+    )
