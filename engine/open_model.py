@@ -19,13 +19,11 @@ from engine.build import build_networks, check_config_parts
 from engine.checkpoint import BEST, load_checkpoint, load_networks, network_states
 from engine.config import RunConfig, check_config
 from engine.dataset import Dataset, choose_workers, open_source
-from engine.model import choose_device, choose_precision, make_augmentation
+from engine.model import choose_precision, make_augmentation
 from engine.preprocessing import preprocessing
-from engine.run import Run
-from utils.cores import use_available_cores
+from engine.run import Run, prepare_device
 from utils.def_file import PROJECT
 from utils.errors import UserError
-from utils.seed import seed_everything
 
 LARGEST_HELD = 4096  # pixels a side
 _NONE = np.zeros(0, dtype=np.int64)
@@ -145,10 +143,7 @@ def _open_run(config: RunConfig, checkpoint: dict[str, Any], path: Path) -> Run:
     """The networks with the checkpoint's weights, as `engine.run.open_run` makes them ready."""
     options = config.training_opt
     check_config_parts(_networks_alone(config))
-    device = choose_device(options)
-    seed_everything(options.seed)
-    torch.set_float32_matmul_precision("high")
-    use_available_cores()
+    device = prepare_device(options)
     dataset = _no_images(config, checkpoint, path, device)
     networks = {name: replace(each, weights=None) for name, each in config.networks.items()}
     model = build_networks(replace(config, networks=networks), dataset.num_classes)

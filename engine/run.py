@@ -20,6 +20,7 @@ from engine.config import RunConfig, write_config
 from engine.dataset import Dataset, describe, open_dataset
 from engine.event_writer import event_writer
 from engine.model import Precision, choose_device, choose_precision, make_augmentation
+from engine.options import TrainingOptions
 from utils.atomic_file import remove_strays, write_json
 from utils.cores import use_available_cores
 from utils.distributed import is_main, main_first
@@ -81,14 +82,7 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
         UserError: for any mistake in config, data or weights.
     """
     options = config.training_opt
-    device = choose_device(options)
-    seed_everything(options.seed)
-    torch.set_float32_matmul_precision("high")
-    if device.type == "cuda":  # memory is counted, and freed, anew for each of several configs
-        torch.cuda.init()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    use_available_cores()
+    device = prepare_device(options)
     with main_first():  # which decodes images into the cache that the others read
         dataset = open_dataset(config, device)
     loaded = config if initial_weights else _without_weights(config)
@@ -102,6 +96,23 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
         precision=choose_precision(options, device),
         device=device,
     )
+
+
+def prepare_device(options: TrainingOptions) -> torch.device:
+    """The device of a run, with seeds, threads and the precision of matrix products set for it.
+
+    Raises:
+        UserError: if it is asked for and absent.
+    """
+    device = choose_device(options)
+    seed_everything(options.seed)
+    torch.set_float32_matmul_precision("high")
+    if device.type == "cuda":  # memory is counted, and freed, anew for each of several configs
+        torch.cuda.init()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    use_available_cores()
+    return device
 
 
 def _without_weights(config: RunConfig) -> RunConfig:
