@@ -13,11 +13,11 @@ const PIXELATED = 64; // pixels a side, up to which enlarging keeps them sharp
 
 /** The picture of an image, or a tile that stands for it. */
 export function thumb(side, item, size = "small") {
-  const small = item.width && Math.max(item.width, item.height) <= PIXELATED;
   const node = el("img", {
     src: picture(side, item.id, size), alt: "", loading: size === "small" ? "lazy" : null, decoding: "async",
-    class: small ? "pixels" : null, draggable: "false",
+    draggable: "false",
   });
+  node.addEventListener("load", () => node.classList.toggle("pixels", Math.max(node.naturalWidth, node.naturalHeight) <= PIXELATED));
   const frame = el("span", { class: "thumb" }, node);
   node.addEventListener("error", () => frame.replaceChildren(el("span", { class: "none" }, "no picture")));
   return frame;
