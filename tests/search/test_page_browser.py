@@ -187,7 +187,8 @@ def test_two_indexes_stand_side_by_side_with_classes_ties_and_verdicts(open_page
         )
         assert str(counts[row["label"]]) in card.locator(".size").inner_text()
         assert f"{32 - distance}/32" in card.inner_text()
-    assert left.locator("img.pixels").count() == 12  # of 8 x 8: kept sharp
+    sharp = "() => document.querySelectorAll('[aria-labelledby=found_0] img.pixels').length === 12"
+    tab.wait_for_function(sharp)  # of 8 x 8 pixels
     right_ones = sum(row["label"] == label for row in rows)
     assert f"{right_ones} of 12" in left.locator(".score").inner_text()
     assert right.locator(".card").count() == 12
