@@ -38,7 +38,7 @@ class NvJpeg:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.library = _library()
+        self.library, self.headers = _library()
         self.handle, self.state = c_void_p(), c_void_p()
         self.batch = 0
         self.lock = Lock()
@@ -102,13 +102,17 @@ class NvJpeg:
         widths, heights = (c_int * _MAX_COMPONENTS)(), (c_int * _MAX_COMPONENTS)()
         place, length = c_void_p(file.data_ptr()), c_size_t(len(file))
         found = byref(count), byref(subsampling), widths, heights
-        self._call("nvjpegGetImageInfo", self.handle, place, length, *found)
+        self._check(self.headers.nvjpegGetImageInfo, self.handle, place, length, *found)
         return heights[0], widths[0]
 
     def _call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self.library, name)(*arguments)
+        self._check(getattr(self.library, name), *arguments)
+
+    @staticmethod
+    def _check(function: Any, *arguments: Any) -> None:
+        status = function(*arguments)
         if status:
-            raise RuntimeError(f"{name} failed with status {status}")
+            raise RuntimeError(f"{function.__name__} failed with status {status}")
 
 
 @lru_cache(maxsize=16)
@@ -123,13 +127,18 @@ def jpeg_engines(device: torch.device) -> NvJpeg | None:
 
 
 @lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    """nvJPEG as torchvision brings it, else as the system has it."""
+def _library() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
+    """nvJPEG as torchvision brings it, else as the system has it; also for calls that are short.
+
+    The latter keep the interpreter's lock: with two threads at work beside it, each of a batch's
+    calls might otherwise wait for a turn of 5 ms.
+    """
     import torchvision
 
     beside = Path(torchvision.__file__).parent.parent / "torchvision.libs"
     found = sorted(beside.glob("libnvjpeg*.so*"))
+    name = str(found[0]) if found else "libnvjpeg.so"
     try:
-        return ctypes.CDLL(str(found[0]) if found else "libnvjpeg.so")
+        return ctypes.CDLL(name), ctypes.PyDLL(name)
     except OSError as error:
         raise RuntimeError(f"nvJPEG is not there ({error})") from error
