@@ -16,7 +16,7 @@ import torch
 from benchmarks.bench import Bench, Figure
 from benchmarks.evaluation import LOOP_QUERIES, time_loop
 from benchmarks.resident_images import create_source
-from benchmarks.setups import META, QUERIES, TrainingRun, files, make_config, resident
+from benchmarks.setups import PUBLISHED, QUERIES, TrainingRun, files, make_config, resident
 from benchmarks.timing import best_time, copy_bandwidth, wait
 from data import image_folder
 from engine.coding import encode
@@ -105,7 +105,7 @@ def memory_refresh(bench: Bench, backbone: str) -> Figures:
     data = resident(min(MEMORY_IMAGES, bench.options.images))
     subject = TrainingRun(
         make_config(
-            bench.options, backbone, data, META, accelerate=bench.mode, batch_size=MEMORY_BATCH
+            bench.options, backbone, data, PUBLISHED, accelerate=bench.mode, batch_size=MEMORY_BATCH
         )
     )
 

@@ -24,6 +24,7 @@ from utils.def_file import PROJECT
 CONFIGS = PROJECT / "config" / "Cifar100_LT"
 QUERIES = 100  # where none are asked
 DIRECT, META = "stage_1", "stage_2_meta_embedding"
+PUBLISHED = "lthnet_published"  # trains a memory of centroids and samples along
 
 
 def make_config(
