@@ -28,6 +28,6 @@ $(VENV)/.runtime: requirements.txt
 	$(BIN)/python -m pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/.development: requirements-dev.txt requirements-search.txt $(VENV)/.runtime
-	$(BIN)/python -m pip install -q -r requirements-dev.txt -r requirements-search.txt
+$(VENV)/.development: requirements-dev.txt requirements-search.txt requirements-cluster.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install -q -r requirements-dev.txt -r requirements-search.txt -r requirements-cluster.txt
 	touch $@
