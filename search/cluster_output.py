@@ -121,6 +121,9 @@ class CodesOutput(ABC):
     ) -> None:
         """Leave out the rows `gone` of `keys`, which `keys()` gave, and append `new` ones."""
 
+    def sweep(self) -> None:  # noqa: B027 - Lance keeps its own house
+        """Remove what no longer counts, and what a killed update left."""
+
     @abstractmethod
     def tables(self) -> Iterator[pa.Table]:
         """All rows, in order."""
@@ -177,7 +180,10 @@ class ParquetCodes(CodesOutput):
         values = {"format": FORMAT, "version": version, "files": kept}
         with self.storage.writing(MANIFEST) as stream:
             stream.write(json.dumps(values, indent=1).encode())
-        for name in set(self.storage.names(".parquet")) - set(kept):
+
+    def sweep(self) -> None:
+        """As `CodesOutput.sweep`."""
+        for name in set(self.storage.names(".parquet")) - set(self._manifest()["files"]):
             self.storage.remove(name)
         self.storage.sweep()
 

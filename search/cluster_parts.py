@@ -151,6 +151,7 @@ class Codes:
             gone = np.setdiff1d(np.arange(len(held)), kept)
             if len(gone) or len(new):
                 self.output.update(self.stated, held, gone, self.parts.tables(new))
+            self.output.sweep()
             self.parts.storage.remove_all()
         return len(kept) + len(new)
 

@@ -74,7 +74,8 @@ def _start(address: str, least_cores: int) -> None:
     if address == LOCAL:
         options |= {"num_cpus": max(available_cores(), least_cores), "include_dashboard": False}
         options |= {"object_store_memory": OBJECT_BYTES}
-        options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(PROJECT)}}
+        paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        options["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
     else:
         options["runtime_env"] = {"working_dir": str(PROJECT), "excludes": NOT_SHIPPED}
     try:

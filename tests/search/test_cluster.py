@@ -15,7 +15,7 @@ from digit_files import train_model, write_digits
 import search.cluster as command
 from engine.encode import main as encode_command
 from retrieval.image_codes import load_image_codes
-from search.cluster_output import open_output, packed_codes
+from search.cluster_output import MANIFEST, open_output, packed_codes
 from search.cluster_worker import BlockCoder
 from search.index import main as index_command
 from search.index import open_index
@@ -235,6 +235,28 @@ def test_a_part_that_a_lost_worker_left_or_wrote_twice_counts_once(
     coded.clear()
     assert run(model, pictures[0], output) == 0
     assert not coded and codes_of(output) == pictures[1]
+
+
+def test_killed_before_or_after_the_manifest_an_update_leaves_each_image_once(
+    model, pictures, coded, tmp_path, monkeypatch
+):
+    folder, output = tmp_path / "images", tmp_path / "codes"
+    shutil.copytree(pictures[0], folder)
+    assert run(model, folder, output) == 0
+    os.utime(folder / min(pictures[1]), ns=(0, 0))
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("search.cluster_output.ParquetCodes.sweep", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # after the manifest was replaced
+            run(model, folder, output)
+    assert codes_of(output) == pictures[1]
+    (output / MANIFEST).write_bytes(before[MANIFEST])  # as if killed just before
+    assert codes_of(output) == pictures[1]
+    for _ in range(2):
+        assert run(model, folder, output) == 0
+        assert codes_of(output) == pictures[1]
+        assert len(pq.read_table(output)) == len(pictures[1])
+        (output / "codes-000009-000000.parquet").write_bytes(next(iter(before.values())))
 
 
 def test_images_that_cannot_be_read_are_named(model, pictures, coded, tmp_path, capsys):
