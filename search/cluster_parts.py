@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -134,8 +135,9 @@ class Codes:
 
     def missing(self, listing: pa.Table) -> NDArray[np.int64]:
         """Rows of a listing, ascending, that neither output nor parts hold."""
-        held = pa.concat_tables([self.output.keys().select(KEYS), self.parts.keys()])
-        return _rows(listing, held, "left anti")
+        there = _places(listing, self.output.keys()) >= 0
+        there |= _places(listing, self.parts.keys()) >= 0
+        return np.flatnonzero(~there)
 
     def finish(self, listing: pa.Table) -> int:
         """Make the output hold what is listed and coded, and nothing else; returns how many.
@@ -145,15 +147,16 @@ class Codes:
         """
         with self._writing():
             held, coded = self.output.keys(), self.parts.keys()
-            kept = _rows(held, listing, "left semi")
-            rest = listing.take(pa.array(_rows(listing, held, "left anti")))
-            new = _rows(coded, rest, "left semi")
-            gone = np.setdiff1d(np.arange(len(held)), kept)
+            gone = np.flatnonzero(_places(held, listing) < 0)
+            rest = listing.filter(pa.array(_places(listing, held) < 0))
+            places = _places(coded, rest)
+            listed, first = np.unique(places, return_index=True)  # the first part of several
+            new = np.sort(first[listed >= 0])
             if len(gone) or len(new):
                 self.output.update(self.stated, held, gone, self.parts.tables(new))
             self.output.sweep()
             self.parts.storage.remove_all()
-        return len(kept) + len(new)
+        return len(held) - len(gone) + len(new)
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
@@ -180,12 +183,15 @@ class Codes:
             ) from error
 
 
-def _rows(table: pa.Table, other: pa.Table, how: str) -> NDArray[np.int64]:
-    """Rows of `table`, ascending, whose `KEYS` are in `other` (left semi) or not (left anti).
+def _places(table: pa.Table, other: pa.Table) -> NDArray[np.int64]:
+    """For each row of `table` the row of `other` with the same `KEYS`, or -1.
 
-    Of rows with equal keys the first counts.
+    Of rows of `other` with one path the first alone is looked at.
     """
-    numbered = table.select(KEYS).append_column("at", pa.array(np.arange(len(table))))
-    found = numbered.join(other.select(KEYS), list(KEYS), join_type=how)
-    first = found.group_by(list(KEYS)).aggregate([("at", "min")])
-    return np.sort(first["at_min"].to_numpy())
+    found = pc.index_in(table["path"], value_set=other["path"])
+    places = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    if len(other):
+        for name in KEYS[1:]:
+            same = table[name].to_numpy() == other[name].to_numpy()[places]
+            places[~same] = -1
+    return places

@@ -167,8 +167,8 @@ def make_listing(paths: list[str] | pa.ChunkedArray, **columns: Any) -> pa.Table
     table = pa.table(arrays, schema=LISTING)
     if table["path"].null_count:
         raise UserError("images without a path or id are there; name another --id_column")
-    counts = pc.value_counts(table["path"])
-    if len(counts) < len(table):
+    if pc.count_distinct(table["path"]).as_py() < len(table):
+        counts = pc.value_counts(table["path"])
         first = next(each for each in counts.to_pylist() if each["counts"] > 1)
         raise UserError(
             f"{first['values']!r} is there {first['counts']} times; images need paths or ids of "
