@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -155,9 +155,10 @@ def code_blocks(
         num_cpus=1 if workers.device == "cuda" else workers.cores,
         num_gpus=1 if workers.device == "cuda" else 0,
     )
+    tables = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     try:
-        for batch in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for values in batch.to_pylist():
+        for table in cast(Iterator[pa.Table], tables):
+            for values in table.to_pylist():
                 found = Done(**{**values, "unreadable": dict(values["unreadable"])})
                 if found.mistake:
                     raise UserError(found.mistake)

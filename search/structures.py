@@ -73,7 +73,7 @@ def _inverted_lists(columns: Words, code_length: int) -> Any:
         rows = np.ascontiguousarray(columns[:, start : start + PART].T)
         packed, nearest = as_packed(rows.T, width), nearest_centres(rows, centres)
         ids = np.arange(start, start + len(rows))
-        pointers = map(faiss.swig_ptr, (packed, ids, nearest))
+        pointers = [faiss.swig_ptr(each) for each in (packed, ids, nearest)]
         structure.add_core(len(rows), *pointers)
     return structure
 
