@@ -48,9 +48,7 @@ def test_the_oracles_png_decoder_equals_pillows_on_every_filter():
         assert np.abs(oracle_pixels(encoded(image, "png")) - expected).max() <= 1
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.integers(0, len(WHOLE) - 1),
     how=st.lists(st.sampled_from(sorted(SPOILS)), min_size=1, max_size=3),

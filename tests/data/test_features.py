@@ -22,9 +22,7 @@ def drawn(array_source):
     return make
 
 
-@settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     places=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8),
     kept=st.integers(0, 2**20),

@@ -76,9 +76,7 @@ DESCRIBED = {  # what the digest does not cover
 }
 
 
-@settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_manifest_with_any_value_changed_is_refused_in_one_line(balanced, tmp_path, data):
     value = manifest(balanced, make_split(balanced, imbalance_factor=10))

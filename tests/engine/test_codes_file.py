@@ -56,7 +56,7 @@ def _session(path, files, parts, sizes):
         max_size=6,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sessions_code_what_is_missing_and_end_in_the_codes_of_all_files(sessions):
     with tempfile.TemporaryDirectory() as place:
         path, known = Path(place) / "c.npz", {}

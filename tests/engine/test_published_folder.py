@@ -101,7 +101,7 @@ def contents(tmp_path_factory):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_however_a_folder_is_changed_it_is_refused_in_one_line(contents, data):
     before = contents
     with tempfile.TemporaryDirectory() as place:

@@ -32,7 +32,7 @@ def _flat(evaluation):
     return values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_the_databases_order_changes_nothing(problem, seed):
     query, database, query_labels, database_labels = problem
@@ -42,7 +42,7 @@ def test_the_databases_order_changes_nothing(problem, seed):
     assert _flat(after) == pytest.approx(_flat(before), abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(problems(), st.data())
 def test_complementing_a_bit_everywhere_changes_nothing(problem, data):
     query, database, query_labels, database_labels = problem
@@ -52,7 +52,7 @@ def test_complementing_a_bit_everywhere_changes_nothing(problem, data):
     assert _flat(after) == _flat(evaluate(*problem, top_k=(3,)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(), st.integers(1, 40))
 def test_optimistic_is_above_expected_and_pessimistic_below(problem, k):
     for options in ({}, {"top_k": k, "denominator": "min"}):
@@ -65,7 +65,7 @@ def test_optimistic_is_above_expected_and_pessimistic_below(problem, k):
         assert best + 1e-12 >= index >= worst - 1e-12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(problems())
 def test_scores_are_shares_and_all_json(problem):
     values = _flat(evaluate(*problem, top_k=(1, 5), train_class_counts=[50] * 5))

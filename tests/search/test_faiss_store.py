@@ -103,7 +103,6 @@ class IndexAgainstDict(RuleBasedStateMachine):
 IndexAgainstDict.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestIndexAgainstDict = IndexAgainstDict.TestCase

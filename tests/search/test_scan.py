@@ -18,7 +18,7 @@ def plain(query, codes, allowed, k):
     return [[at for _, at in row] for row in found], [[d for d, _ in row] for row in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     code_length=st.integers(1, 140),

@@ -80,7 +80,7 @@ conditions = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(where=conditions, dictionary=st.booleans())
 def test_conditions_mean_what_sqlite_takes_them_to_mean(sqlite, where, dictionary):
     expected = sqlite(where)
