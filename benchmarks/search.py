@@ -37,6 +37,7 @@ from search.opening import create_index, open_index
 from search.rows import make_rows
 from search.store import Coding, Hits, Index, Packed
 from utils.cores import use_available_cores
+from utils.environment import commit
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     use_available_cores()
     base = {
         "date": datetime.date.today().isoformat(),
+        "commit": commit(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "codes": options.codes,
