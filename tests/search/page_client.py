@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from threading import Thread
 
 import numpy as np
-import pytest
+from digit_files import train_model
 from drawn_codes import draw_codes
 from PIL import Image
 
-from main import main as train
 from search.index import main as index_command
 from search.opening import create_index
 from search.page_server import bind, make_server
@@ -89,11 +88,6 @@ def made_index(folder, items=200, **coding):
 
 def digits_index(folder):
     """An index of the digits with their pictures, and its model: a run of one epoch."""
-    run = folder / "run"
-    options = [f"training_opt.log_dir={run}", "training_opt.num_epochs=1",
-               "training_opt.device=cpu"]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.evaluate.write_results", lambda run, scored: None)
-        assert train(["--config", "config/Digits_LT/stage_1.py", "--opts", *options]) == 0
+    run = train_model(folder / "run")
     assert index_command(["build", str(run), "-o", str(folder / "index"), "--pictures"]) == 0
     return folder / "index"
