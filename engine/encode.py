@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from data.faults import shown
@@ -28,9 +27,10 @@ from engine.coding import coding_block
 from engine.config import load_config
 from engine.image_list import ImageFiles, list_images
 from engine.open_model import Model, open_model
+from utils.command import exit_status
 from utils.errors import UserError
 from utils.log import start_logging
-from utils.parser import OneLineParser
+from utils.parser import OneLineParser, whole_number
 from utils.stop_signals import SIGNALS, Stopped
 
 EXAMPLES = """\
@@ -166,9 +166,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--code_length", type=int, metavar="BITS",
                         help="which, of a model of several code lengths")  # fmt: skip
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="[the model's, auto]")
-    parser.add_argument("--batch_size", type=partial(_count, least=1), metavar="IMAGES",
+    parser.add_argument("--batch_size", type=whole_number, metavar="IMAGES",
                         help="[the model's] another may turn bits that are nearly 0")  # fmt: skip
-    parser.add_argument("--workers", type=partial(_count, least=0), metavar="PROCESSES",
+    parser.add_argument("--workers", type=partial(whole_number, least=0), metavar="PROCESSES",
                         help="that read images [the model's]")  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="for weights that come without a config")
     parser.add_argument("--opts", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -181,28 +181,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return found
 
 
-def _count(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, not {text!r}")
-    return int(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see EXAMPLES for its exit status."""
     parsed = parse_arguments(arguments)
     start_logging()
-    try:
-        with SIGNALS.handled():
-            return encode(parsed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except torch.cuda.OutOfMemoryError:
-        print("error: out of GPU memory; lower --batch_size, or use --device cpu", file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return stop.status
+    return exit_status(lambda: encode(parsed), "the same command goes on from here")
 
 
 if __name__ == "__main__":

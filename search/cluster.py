@@ -33,10 +33,10 @@ from search.cluster_storage import Storage
 from search.cluster_tables import Columns, LanceSource, ParquetSource, table_source
 from search.cluster_worker import Job, made_with_on
 from search.coder import Coder
+from utils.command import exit_status
 from utils.errors import UserError
 from utils.log import start_logging
-from utils.parser import OneLineParser
-from utils.stop_signals import SIGNALS, Stopped
+from utils.parser import OneLineParser, whole_number
 
 EXAMPLES = """\
 examples:
@@ -243,12 +243,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="folder of Parquet files, or Lance data set NAME.lance")  # fmt: skip
     add("--address", default=os.environ.get("RAY_ADDRESS") or "local", metavar="ADDRESS",
         help="of a running cluster, such as auto [local: start one here]")  # fmt: skip
-    add("--replicas", type=_count, metavar="COUNT",
+    add("--replicas", type=whole_number, metavar="COUNT",
         help="copies of the model [one a GPU, else one a core]")  # fmt: skip
     add("--device", choices=["auto", "cpu", "cuda"], help="of the workers [what there is]")
     add("--code_length", type=int, metavar="BITS", help="which, of a model of several")
-    add("--batch_size", type=_count, metavar="IMAGES", help="as of engine.encode")
-    add("--block", type=_count, metavar="IMAGES",
+    add("--batch_size", type=whole_number, metavar="IMAGES", help="as of engine.encode")
+    add("--block", type=whole_number, metavar="IMAGES",
         help="that a worker takes at once, and may lose [512, on GPUs 16384]")  # fmt: skip
     table = parser.add_argument_group("images in tables").add_argument
     table("--source", choices=["files", "parquet", "lance"], help="[by the names]")
@@ -260,28 +260,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, not {text!r}")
-    return int(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see EXAMPLES for its exit status."""
     parsed = parse_arguments(arguments)
     start_logging()
-    try:
-        with SIGNALS.handled():
-            return code(parsed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # of a bucket, a full disk
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return stop.status
+    return exit_status(lambda: code(parsed), "the same command goes on from here")
 
 
 if __name__ == "__main__":

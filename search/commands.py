@@ -110,10 +110,8 @@ def add_images(index: Index, coder: Coder, files: ImageFiles) -> dict[str, str]:
     index.coding.check_model(coder.digest)
     root = Path(index.coding.image_root or ".").resolve()
     names = {_row_path(Path(files.root, name).absolute(), root): name for name in files.names}
-    held = (
-        index.rows(index.select(Among("path", tuple(names))))["path"].to_pylist() if names else []
-    )
-    new = [path for path in names if path not in set(held)]
+    held = held_paths(index, list(names))
+    new = [path for path in names if path not in held]
     unreadable = dict(files.unusable)
     for part in coder.chunks(len(new)):
         paths = new[part]

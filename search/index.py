@@ -4,16 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
-
 from search.commands import add, build, compact, info, remove, verify
 from search.opening import create_index, open_index
 from search.store import KINDS, STORES
+from utils.command import exit_status
 from utils.cores import use_available_cores
-from utils.errors import UserError
 from utils.log import start_logging
 from utils.parser import OneLineParser
-from utils.stop_signals import SIGNALS, Stopped
 
 __all__ = ["create_index", "open_index"]
 
@@ -84,21 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parse_arguments(arguments)
     start_logging()
     use_available_cores()
-    try:
-        with SIGNALS.handled():
-            return int(parsed.work(parsed))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, rights
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except torch.cuda.OutOfMemoryError:
-        print("error: out of GPU memory; use --device cpu", file=sys.stderr)
-        return 2
-    except Stopped as stop:
-        print("interrupted; what was added stays, and add goes on from here", file=sys.stderr)
-        return stop.status
+    return exit_status(
+        lambda: int(parsed.work(parsed)), "what was added stays, and add goes on from here"
+    )
 
 
 if __name__ == "__main__":
