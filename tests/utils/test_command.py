@@ -50,14 +50,3 @@ def test_a_signal_gives_its_status_and_says_what_stays(number, status, capsys):
 def test_other_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         exit_status(ends(ZeroDivisionError()), "")
-
-
-@pytest.mark.parametrize(("text", "least", "number"), [("1", 1, 1), ("0", 0, 0), ("40", 1, 40)])
-def test_whole_numbers_from_the_least_up_are_taken(text, least, number):
-    assert whole_number(text, least) == number
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "one", "²"])
-def test_anything_else_is_refused_with_what_came(text):
-    with pytest.raises(ArgumentTypeError, match="from 1 up, not"):
-        whole_number(text)
