@@ -27,6 +27,7 @@ from data.faults import DataError, shown
 from data.file_images import FileImages
 from data.image_file import check_image, read_image
 from data.jpeg import decode_jpegs, read_plain_jpeg
+from data.jpeg_files import join_jpegs
 from data.source import Source
 from utils.errors import UserError
 
@@ -155,11 +156,12 @@ def _disagreements(path: Path, found: np.ndarray | None) -> Iterator[str]:
     jpeg = read_plain_jpeg(path)
     if jpeg is None:
         return
-    file = torch.frombuffer(bytearray(jpeg[0]), dtype=torch.uint8)
+    files = join_jpegs([jpeg[0]], [jpeg[1]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         decoded = read_named(
-            path, lambda file_: decode_jpegs([file], _CPU, lambda _: read_image(file_))[0]
+            path,
+            lambda file: decode_jpegs(files, _CPU, lambda _: read_image(file)).split()[0],
         )
     if found is not None and decoded is None:
         yield "the device's decoder refuses what Pillow reads"

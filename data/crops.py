@@ -1,6 +1,8 @@
 """Which part of an image file a network sees, and that part cut out by Pillow."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,24 @@ class Crop(NamedTuple):
     region: tuple[int, int, int, int]
     box: tuple[float, float, float, float]
     flip: bool
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops of n images: regions (n, 4) int64, boxes (n, 4) float32, flips (n,) bool."""
+
+    regions: np.ndarray
+    boxes: np.ndarray
+    flips: np.ndarray
+
+
+def stack_crops(crops: Sequence[Crop]) -> Crops:
+    """Return single crops as arrays."""
+    return Crops(
+        np.array([crop.region for crop in crops], dtype=np.int64).reshape(-1, 4),
+        np.array([crop.box for crop in crops], dtype=np.float32).reshape(-1, 4),
+        np.array([crop.flip for crop in crops], dtype=bool),
+    )
 
 
 def training_crop(

@@ -13,6 +13,7 @@ from data.augment import Augmentation, distort, normalise
 from data.content import checked_digests
 from data.file_reader import FileReader, RawBatch, collate
 from data.jpeg import decode_jpegs, decoder_error
+from data.jpeg_files import PackedImages
 from data.packed_crops import resize_crops
 from data.prefetch import prefetch, prefetch_on_gpu, side_stream
 from data.source import Source
@@ -125,10 +126,10 @@ def _finished(
 
 
 class _Decoded(NamedTuple):
-    """A batch, and the (3, H, W) uint8 pixels of its encoded images, which are there at `ready`."""
+    """A batch, and the pixels of its JPEG files, if there are any, which are there at `ready`."""
 
     raw: RawBatch
-    images: list[Tensor]
+    images: PackedImages | None
     ready: torch.cuda.Event | None
 
 
@@ -153,29 +154,28 @@ def _decoded_batches(
         yield _Decoded(raw, images, ready)
 
 
-def _decode(raw: RawBatch, source: Source, device: torch.device) -> list[Tensor]:
+def _decode(raw: RawBatch, source: Source, device: torch.device) -> PackedImages | None:
     def read(position: int) -> Any:
-        return source.read(raw.indices[position])
+        return source.read(int(raw.indices[position]))
 
-    return decode_jpegs(raw.encoded.split(raw.lengths), device, read) if raw.crops else []
+    return decode_jpegs(raw.files, device, read) if len(raw.indices) else None
 
 
 def _cropped(batch: _Decoded, augmentation: Augmentation, device: torch.device) -> Tensor:
     """Return (B, 3, S, S) float32 pixels of 0..255."""
     raw, images, ready = batch
-    if not raw.crops:
+    if images is None:
         return upload(raw.pixels, device).float()
     if ready is not None:
         stream = torch.cuda.current_stream(device)
         stream.wait_event(ready)
-        for image in images:
-            image.record_stream(stream)
+        images.line.record_stream(stream)
     crops = resize_crops(images, raw.crops, augmentation.image_size, augmentation.interpolation)
     if not len(raw.pixels):
         return crops
     pixels = torch.empty((len(raw.pixels) + len(crops), *crops.shape[1:]), device=device)
     pixels.index_copy_(0, upload(raw.pixel_rows, device), upload(raw.pixels, device).float())
-    return pixels.index_copy_(0, upload(raw.encoded_rows, device), crops)
+    return pixels.index_copy_(0, upload(raw.file_rows, device), crops)
 
 
 def _numbered(index_batches: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:

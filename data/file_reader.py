@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.augment import Augmentation
-from data.crops import Crop, centre_crop, crop_image, training_crop
+from data.crops import Crop, Crops, centre_crop, crop_image, stack_crops, training_crop
 from data.jpeg import read_plain_jpeg
+from data.jpeg_files import JpegFiles, join_jpegs
 from data.source import Source
 from utils.errors import UserError
 
@@ -21,6 +22,7 @@ class EncodedImage(NamedTuple):
 
     image_index: int
     content: bytes
+    size: tuple[int, int]  # width, height
     crop: Crop
 
 
@@ -30,22 +32,22 @@ class RawBatch:
 
     pixels: (m, 3, S, S) uint8, images that are cropped and resized already.
     pixel_rows: (m,) int64, their places in the batch.
-    encoded: (bytes,) uint8, the JPEG files of the other k images, one after another.
-    lengths, indices, crops: of each of these: bytes, image index, what to cut out.
-    encoded_rows: (k,) int64, their places in the batch.
+    files: the JPEG files of the other k images.
+    indices, crops: of each of these: image index (k,) int64, what to cut out.
+    file_rows: (k,) int64, their places in the batch.
     """
 
     pixels: Tensor
     pixel_rows: np.ndarray
-    encoded: Tensor
-    lengths: list[int]
-    indices: list[int]
-    crops: list[Crop]
-    encoded_rows: np.ndarray
+    files: JpegFiles
+    indices: np.ndarray
+    crops: Crops
+    file_rows: np.ndarray
 
     def pin_memory(self) -> "RawBatch":
         """The batch with its blocks in pinned memory; the DataLoader's thread asks for it."""
-        return replace(self, pixels=self.pixels.pin_memory(), encoded=self.encoded.pin_memory())
+        files = self.files._replace(content=self.files.content.pin_memory())
+        return replace(self, pixels=self.pixels.pin_memory(), files=files)
 
 
 class FileReader(Dataset):
@@ -74,7 +76,7 @@ class FileReader(Dataset):
         jpeg = read_plain_jpeg(self.source.path(index)) if self.keep_jpegs else None
         if jpeg is not None:
             content, size = jpeg
-            return EncodedImage(index, content, self._crop(size, place))
+            return EncodedImage(index, content, size, self._crop(size, place))
         try:
             image = self.source.read(index)
         except UserError as error:
@@ -93,16 +95,15 @@ def collate(items: Sequence[EncodedImage | np.ndarray | UserError]) -> RawBatch 
     for item in items:
         if isinstance(item, UserError):
             return item
-    files = {row: item for row, item in enumerate(items) if isinstance(item, EncodedImage)}
+    rows = [row for row, item in enumerate(items) if isinstance(item, EncodedImage)]
+    files = [item for item in items if isinstance(item, EncodedImage)]
     images = {row: item for row, item in enumerate(items) if isinstance(item, np.ndarray)}
-    content = bytearray().join(file.content for file in files.values())
     pixels = np.stack(list(images.values())) if images else np.empty((0, 3, 1, 1), dtype=np.uint8)
     return RawBatch(
         pixels=torch.from_numpy(pixels),
         pixel_rows=np.array(list(images), dtype=np.int64),
-        encoded=torch.from_numpy(np.frombuffer(content, dtype=np.uint8)),
-        lengths=[len(file.content) for file in files.values()],
-        indices=[file.image_index for file in files.values()],
-        crops=[file.crop for file in files.values()],
-        encoded_rows=np.array(list(files), dtype=np.int64),
+        files=join_jpegs([file.content for file in files], [file.size for file in files]),
+        indices=np.array([file.image_index for file in files], dtype=np.int64),
+        crops=stack_crops([file.crop for file in files]),
+        file_rows=np.array(rows, dtype=np.int64),
     )

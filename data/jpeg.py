@@ -12,12 +12,12 @@ import torch
 from PIL import ExifTags, Image, JpegImagePlugin
 from torch import Tensor
 
+from data.jpeg_files import MAX_SIDE, JpegFiles, PackedImages, join_jpegs, pack_images
 from data.nvjpeg import jpeg_engines
-from data.to_device import upload
+from utils.errors import UserError
 
 logger = logging.getLogger("long_tail_hashing")
 
-MAX_SIDE = 2048  # pixels; a crop of a larger image would take much of the device's memory
 MIN_SIDE = 16  # pixels, a block of 4:2:0: less costs a CPU nothing
 _END = b"\xff\xd9"
 _YCBCR = 1  # Adobe's number; 0 is RGB
@@ -60,20 +60,21 @@ def _is_plain(image: Image.Image) -> bool:
 
 
 def decode_jpegs(
-    files: Sequence[Tensor], device: torch.device, fallback: Callable[[int], Image.Image]
-) -> list[Tensor]:
-    """Return each file's (3, H, W) uint8 pixels on the device.
+    files: JpegFiles, device: torch.device, fallback: Callable[[int], Image.Image]
+) -> PackedImages:
+    """Return the files' pixels on the device.
 
-    files: each (bytes,) uint8 on the CPU. fallback: reads the file of a position otherwise, or
-        raises; asked for those files alone that the device's decoder refuses.
+    fallback: reads the file of a position otherwise, or raises; asked for those files alone that
+        the device's decoder refuses.
     """
     try:
         return _decode(files, device)
     except RuntimeError:
-        return [_decode_one(file, device, i, fallback) for i, file in enumerate(files)]
+        images = [_decode_one(file, device, i, fallback) for i, file in enumerate(files.split())]
+        return pack_images(images, device)
 
 
-def _decode(files: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+def _decode(files: JpegFiles, device: torch.device) -> PackedImages:
     engines = jpeg_engines(device)
     if engines:
         with suppress(RuntimeError):
@@ -81,17 +82,31 @@ def _decode(files: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     # Here, so that a torchvision without decoders costs no more than the GPU's.
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    return decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
+    parts = list(files.content.split(files.lengths.tolist()))
+    images = pack_images(decode_jpeg(parts, mode=ImageReadMode.RGB, device=device), device)
+    if not np.array_equal(images.sizes, files.sizes):
+        raise RuntimeError("torchvision decodes images of other sizes than their headers gave")
+    return images
 
 
 def _decode_one(
-    file: Tensor, device: torch.device, position: int, fallback: Callable[[int], Image.Image]
+    file: JpegFiles, device: torch.device, position: int, fallback: Callable[[int], Image.Image]
 ) -> Tensor:
     try:
-        return _decode([file], device)[0]
+        return _decode(file, device).split()[0]
     except RuntimeError:
         pixels = np.asarray(fallback(position)).transpose(2, 0, 1)
-        return upload(np.ascontiguousarray(pixels), device)
+        if not np.array_equal(pixels.shape[1:], file.sizes[0]):
+            raise UserError(
+                f"an image of {_by(file.sizes[0])} pixels has {_by(pixels.shape[1:])} when it is "
+                "read again; leave files as they are while a run reads them"
+            ) from None
+        return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def _by(size: Sequence[int]) -> str:
+    height, width = size
+    return f"{width} x {height}"
 
 
 @lru_cache(maxsize=16)
@@ -100,7 +115,7 @@ def decoder_error(device: torch.device) -> str | None:
     stream = BytesIO()
     Image.new("RGB", (64, 64)).save(stream, "JPEG")
     try:
-        _decode([torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)], device)
+        _decode(join_jpegs([stream.getvalue()], [(64, 64)]), device)
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         logger.warning("torchvision cannot decode JPEG files on %s: %s", device, reason)

@@ -6,27 +6,26 @@ those would wait for the training's (docs/performance.md has the times).
 """
 
 import ctypes
-from collections.abc import Sequence
-from ctypes import byref, c_int, c_size_t, c_void_p
+from ctypes import byref, c_size_t, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+
+from data.jpeg_files import JpegFiles, PackedImages, empty_line
 
 # Of nvjpeg.h
 _BACKEND_HARDWARE = 3
 _HW_DECODE_NO_PIPELINE = 1  # without it kernels run on streams of the library's own
 _OUTPUT_RGB = 3  # planes
-_MAX_COMPONENTS = 4
-
-
-class _Image(ctypes.Structure):
-    """nvjpegImage_t: where planes go, and the bytes of their rows."""
-
-    _fields_ = (("channel", c_void_p * _MAX_COMPONENTS), ("pitch", c_size_t * _MAX_COMPONENTS))
+# nvjpegImage_t: where planes go, and the bytes of their rows.
+_IMAGE = np.dtype([("channel", np.uintp, 4), ("pitch", np.uintp, 4)])
+# What nvjpegGetImageInfo tells of a file: components, subsampling, 4 widths, 4 heights.
+_INFO = 10
+_INFO_PLACES = (0, 1, 2, 6)
 
 
 class NvJpeg:
@@ -50,69 +49,65 @@ class NvJpeg:
             )
             self._call("nvjpegJpegStateCreate", self.handle, byref(self.state))
 
-    def decode(self, files: Sequence[Tensor]) -> list[Tensor]:
-        """Return each file's (3, H, W) uint8 pixels on the device, complete on return.
+    def decode(self, files: JpegFiles) -> PackedImages:
+        """Return the files' pixels on the device, complete on return.
 
         The current stream decodes; give it a high priority beside training.
 
-        files: each (bytes,) uint8 on the CPU.
-
         Raises:
-            RuntimeError: the engines do not decode one of them.
+            RuntimeError: the engines do not decode one of them, or find another size in its header.
         """
+        places = files.content.data_ptr() + files.starts
         with self.lock, torch.cuda.device(self.device):
-            sizes = [self._size(file) for file in files]
-            planes = [height * width for height, width in sizes]
-            pixels = torch.empty(3 * sum(planes), dtype=torch.uint8, device=self.device)
+            self._check_sizes(files, places)
+            images = PackedImages(empty_line(files.sizes, self.device), files.sizes)
             try:
-                self._decode(files, sizes, pixels.data_ptr())
+                self._decode(files, places, images)
             except RuntimeError:
                 self.batch = 0  # the state is not to be trusted
                 raise
-        parts = pixels.split([3 * plane for plane in planes])
-        return [part.view(3, *size) for part, size in zip(parts, sizes, strict=True)]
+        return images
 
-    def _decode(self, files: Sequence[Tensor], sizes: list[tuple[int, int]], place: int) -> None:
-        """Write the planes of one image after another, from an address of the device on."""
-        count, stream = len(files), torch.cuda.current_stream()
+    def _decode(self, files: JpegFiles, places: np.ndarray, images: PackedImages) -> None:
+        count, stream = len(places), torch.cuda.current_stream()
         if count != self.batch:
             self._call(
                 "nvjpegDecodeBatchedInitialize", self.handle, self.state, count, 1, _OUTPUT_RGB
             )
             self.batch = count
-        targets = (_Image * count)()
-        for target, (height, width) in zip(targets, sizes, strict=True):
-            for plane in range(3):
-                target.channel[plane], target.pitch[plane] = place, width
-                place += height * width
+        targets = np.zeros(count, dtype=_IMAGE)
+        first = images.line.data_ptr() + images.starts
+        targets["channel"][:, :3] = first[:, None] + np.arange(3) * images.planes[:, None]
+        targets["pitch"][:, :3] = images.sizes[:, 1:]
+        places, lengths = places.astype(np.uintp), files.lengths.astype(np.uintp)
         self._call(
             "nvjpegDecodeBatched",
             self.handle,
             self.state,
-            (c_void_p * count)(*(file.data_ptr() for file in files)),
-            (c_size_t * count)(*(len(file) for file in files)),
-            targets,
+            *(c_void_p(array.ctypes.data) for array in (places, lengths, targets)),
             c_void_p(stream.cuda_stream),
         )
         stream.synchronize()  # before the state is used again
 
-    def _size(self, file: Tensor) -> tuple[int, int]:
-        """Height and width in pixels, from a file's header."""
-        count, subsampling = c_int(), c_int()
-        widths, heights = (c_int * _MAX_COMPONENTS)(), (c_int * _MAX_COMPONENTS)()
-        place, length = c_void_p(file.data_ptr()), c_size_t(len(file))
-        found = byref(count), byref(subsampling), widths, heights
-        self._check(self.headers.nvjpegGetImageInfo, self.handle, place, length, *found)
-        return heights[0], widths[0]
+    def _check_sizes(self, files: JpegFiles, places: np.ndarray) -> None:
+        """Of a size that nvJPEG reads otherwise it would write beyond the memory for it."""
+        found = np.zeros((len(places), _INFO), dtype=np.intc)
+        read, handle = self.headers.nvjpegGetImageInfo, self.handle.value
+        targets = found.ctypes.data + found.itemsize * np.arange(found.size).reshape(found.shape)
+        rows = zip(
+            places.tolist(), files.lengths.tolist(), targets[:, _INFO_PLACES].tolist(), strict=True
+        )
+        for place, length, addresses in rows:
+            status = read(handle, place, length, *addresses)
+            if status:
+                raise RuntimeError(f"nvjpegGetImageInfo failed with status {status}")
+        if not np.array_equal(found[:, [6, 2]], files.sizes):
+            raise RuntimeError("nvJPEG finds other sizes in headers than were given")
 
     def _call(self, name: str, *arguments: Any) -> None:
-        self._check(getattr(self.library, name), *arguments)
-
-    @staticmethod
-    def _check(function: Any, *arguments: Any) -> None:
-        status = function(*arguments)
+        status = getattr(self.library, name)(*arguments)
         if status:
-            raise RuntimeError(f"{function.__name__} failed with status {status}")
+            raise RuntimeError(f"{name} failed with status {status}")
 
 
 @lru_cache(maxsize=16)
@@ -139,6 +134,8 @@ def _library() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
     found = sorted(beside.glob("libnvjpeg*.so*"))
     name = str(found[0]) if found else "libnvjpeg.so"
     try:
-        return ctypes.CDLL(name), ctypes.PyDLL(name)
+        library, headers = ctypes.CDLL(name), ctypes.PyDLL(name)
     except OSError as error:
         raise RuntimeError(f"nvJPEG is not there ({error})") from error
+    headers.nvjpegGetImageInfo.argtypes = [c_void_p, c_void_p, c_size_t, *[c_void_p] * 4]
+    return library, headers

@@ -12,7 +12,7 @@ from data.augment import Augmentation, normalise
 from data.file_images import FileImages, stream_batches
 from data.file_reader import FileReader, collate
 from data.image_folder import create_source
-from data.jpeg import MAX_SIDE
+from data.jpeg_files import MAX_SIDE
 from data.prefetch import prefetch
 from data.samplers import evaluation_batches
 from utils.errors import UserError
@@ -157,10 +157,12 @@ def test_batches_of_encoded_files_travel_in_two_blocks_of_memory(jpegs):
     raw = collate(items)
     names = [jpegs.image_names[index] for index in raw.indices]
     assert names == [f"train/a/{i}.jpg" for i in range(5)]
-    assert sum(isinstance(value, torch.Tensor) for value in vars(raw).values()) == 2
-    for part, index in zip(raw.encoded.split(raw.lengths), raw.indices, strict=True):
-        assert part.numpy().tobytes() == jpegs.path(index).read_bytes()
-    assert sorted([*raw.encoded_rows, *raw.pixel_rows]) == list(range(11))
+    values = [*vars(raw).values(), *raw.files]
+    assert sum(isinstance(value, torch.Tensor) for value in values) == 2
+    for part, index in zip(raw.files.split(), raw.indices, strict=True):
+        assert part.content.numpy().tobytes() == jpegs.path(index).read_bytes()
+        assert tuple(part.sizes[0, ::-1]) == Image.open(jpegs.path(index)).size
+    assert sorted([*raw.file_rows, *raw.pixel_rows]) == list(range(11))
     assert raw.pixels.shape == (6, 3, 20, 20)
 
 
@@ -184,7 +186,7 @@ def test_a_jpeg_that_the_device_alone_refuses_is_read_by_pillow(jpegs, monkeypat
     gone = False
 
     def decode(files, device):
-        if any(file.numpy().tobytes() == refused for file in files):
+        if any(file.content.numpy().tobytes() == refused for file in files.split()):
             if gone:
                 path.unlink(missing_ok=True)
             raise RuntimeError("not for me")

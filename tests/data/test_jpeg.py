@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 import data.jpeg
-from data.jpeg import MAX_SIDE, MIN_SIDE, decode_jpegs, decoder_error, read_plain_jpeg
+from data.jpeg import MIN_SIDE, decode_jpegs, decoder_error, read_plain_jpeg
+from data.jpeg_files import MAX_SIDE, join_jpegs
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -44,8 +46,8 @@ def adobe(content, transform):
     return content[:2] + marker + content[2:]
 
 
-def tensor(content):
-    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
+def files_of(*images, **options):
+    return join_jpegs([encoded(image, **options) for image in images], [i.size for i in images])
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,7 @@ def test_absent_files_and_other_formats_are_not_plain(tmp_path):
 def test_the_cpu_decodes_like_pillow():
     assert decoder_error(CPU) is None
     images = [wave(), wave((33, 20), "L")]
-    files = [tensor(encoded(image)) for image in images]
-    found = decode_jpegs(files, CPU, fallback=lambda i: 1 / 0)
+    found = decode_jpegs(files_of(*images), CPU, fallback=lambda i: 1 / 0).split()
     for own, image in zip(found, images, strict=True):
         expected = np.asarray(Image.open(BytesIO(encoded(image))).convert("RGB"), dtype=np.int16)
         assert np.abs(own.permute(1, 2, 0).numpy() - expected).max() <= 2
@@ -108,14 +109,22 @@ def test_what_cannot_be_decoded_is_asked_of_the_fallback_alone():
         asked.append(position)
         return wave((4, 6))
 
-    files = [tensor(encoded(wave())), tensor(b"nonsense"), tensor(encoded(wave()))]
-    found = decode_jpegs(files, CPU, fallback)
+    contents = [encoded(wave()), b"nonsense", encoded(wave())]
+    found = decode_jpegs(join_jpegs(contents, [(70, 50), (4, 6), (70, 50)]), CPU, fallback).split()
     assert asked == [1] and [tuple(image.shape) for image in found] == [
         (3, 50, 70),
         (3, 6, 4),
         (3, 50, 70),
     ]
     assert np.array_equal(found[1].permute(1, 2, 0), np.asarray(wave((4, 6))))
+
+
+def test_an_image_of_another_size_than_its_header_gave_is_never_used():
+    files = join_jpegs([encoded(wave())], [(70, 51)])
+    found = decode_jpegs(files, CPU, lambda i: wave((70, 51))).split()
+    assert np.array_equal(found[0].permute(1, 2, 0), np.asarray(wave((70, 51))))
+    with pytest.raises(UserError, match="an image of 70 x 51 pixels has 70 x 50"):
+        decode_jpegs(files, CPU, lambda i: wave((70, 50)))
 
 
 def test_a_torchvision_without_decoders_is_found_out(monkeypatch, caplog):
@@ -134,11 +143,11 @@ def test_files_that_the_engines_refuse_are_decoded_otherwise(monkeypatch):
         def decode(self, files):
             raise RuntimeError("nvjpegDecodeBatched failed with status 3")
 
+    files = files_of(wave())
     monkeypatch.setattr(data.jpeg, "jpeg_engines", lambda device: Engines())
-    file = tensor(encoded(wave()))
-    found = decode_jpegs([file], CPU, lambda i: 1 / 0)
+    (found,) = decode_jpegs(files, CPU, lambda i: 1 / 0).split()
     monkeypatch.undo()
-    assert torch.equal(found[0], decode_jpegs([file], CPU, lambda i: 1 / 0)[0])
+    assert torch.equal(found, decode_jpegs(files, CPU, lambda i: 1 / 0).split()[0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -147,7 +156,8 @@ def test_the_gpu_decodes_like_pillow():
     assert decoder_error(gpu) is None
     images = [wave((size, 300 - size)) for size in range(40, 240, 7)]
     contents = [encoded(image, subsampling=i % 3) for i, image in enumerate(images)]
-    found = decode_jpegs([tensor(content) for content in contents], gpu, lambda i: 1 / 0)
+    files = join_jpegs(contents, [image.size for image in images])
+    found = decode_jpegs(files, gpu, lambda i: 1 / 0).split()
     for own, content in zip(found, contents, strict=True):
         expected = np.asarray(Image.open(BytesIO(content)).convert("RGB"), dtype=np.int16)
         difference = own.cpu().permute(1, 2, 0).numpy() - expected

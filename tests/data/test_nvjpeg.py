@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from data.jpeg_files import join_jpegs
 from data.nvjpeg import jpeg_engines
 
 needs_engines = pytest.mark.skipif(
@@ -21,7 +22,16 @@ def make_file(seed, subsampling):
     stream = BytesIO()
     image = Image.fromarray(pixels).resize((int(width), int(height)))
     image.save(stream, "JPEG", quality=85, subsampling=subsampling)
-    return torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)
+    return stream.getvalue(), image.size
+
+
+def joined(files):
+    return join_jpegs(*zip(*files, strict=True))
+
+
+def decoded_by_torchvision(files, device):
+    parts = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content, _ in files]
+    return decode_jpeg(parts, mode=ImageReadMode.RGB, device=device)
 
 
 def test_the_cpu_has_no_engines():
@@ -33,20 +43,18 @@ def test_the_cpu_has_no_engines():
 def test_pixels_are_those_of_torchvision(count):
     device = torch.device("cuda", 0)
     files = [make_file(seed, seed % 3) for seed in range(count)]
-    expected = decode_jpeg(files, mode=ImageReadMode.RGB, device=device)
-    found = jpeg_engines(device).decode(files)
-    assert len(found) == count
-    for own, reference in zip(found, expected, strict=True):
+    found = jpeg_engines(device).decode(joined(files)).split()
+    for own, reference in zip(found, decoded_by_torchvision(files, device), strict=True):
         assert torch.equal(own, reference)
 
 
 @needs_engines
-def test_a_broken_file_is_refused_and_the_next_batch_is_well():
+@pytest.mark.parametrize("spoil", [lambda c, s: (bytes(100), s), lambda c, s: (c, (s[0], 9))])
+def test_a_broken_file_or_size_is_refused_and_the_next_batch_is_well(spoil):
     device = torch.device("cuda", 0)
     files = [make_file(seed, 2) for seed in range(4)]
-    broken = [files[0], torch.zeros(100, dtype=torch.uint8), files[1]]
-    with pytest.raises(RuntimeError, match="status"):
-        jpeg_engines(device).decode(broken)
-    expected = decode_jpeg(files, mode=ImageReadMode.RGB, device=device)
-    for own, reference in zip(jpeg_engines(device).decode(files), expected, strict=True):
+    with pytest.raises(RuntimeError, match=r"status|other sizes"):
+        jpeg_engines(device).decode(joined([files[0], spoil(*files[2]), files[1]]))
+    found = jpeg_engines(device).decode(joined(files)).split()
+    for own, reference in zip(found, decoded_by_torchvision(files, device), strict=True):
         assert torch.equal(own, reference)

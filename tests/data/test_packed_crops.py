@@ -3,9 +3,12 @@ import pytest
 import torch
 
 import data.packed_crops
-from data.crops import Crop
+from data.crops import Crop, stack_crops
+from data.jpeg_files import pack_images
 from data.packed_crops import resize_crops
 from data.resize import resized_crop
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def cases():
 def test_crops_are_those_made_one_by_one(cases, limit, interpolation, monkeypatch):
     monkeypatch.setattr(data.packed_crops, "_PIXELS", limit)
     images, crops = cases
-    found = resize_crops(images, crops, 12, interpolation)
+    found = resize_crops(pack_images(images, CPU), stack_crops(crops), 12, interpolation)
     for own, image, crop in zip(found, images, crops, strict=True):
         left, top, width, height = crop.region
         region = image[None, :, top : top + height, left : left + width]
@@ -44,12 +47,12 @@ def test_one_large_image_does_not_widen_all(cases, monkeypatch):
     crops.append(Crop((0, 0, 900, 1000), (0.0, 0.0, 900.0, 1000.0), False))
     monkeypatch.setattr(data.packed_crops, "_PIXELS", 100_000)
     shapes = []
-    original = data.packed_crops._pack
+    original = data.packed_crops._cut
     monkeypatch.setattr(
         data.packed_crops,
-        "_pack",
+        "_cut",
         lambda *given: shapes.append(original(*given).shape) or original(*given),
     )
-    resize_crops(images, crops, 12, "bilinear")
+    resize_crops(pack_images(images, CPU), stack_crops(crops), 12, "bilinear")
     assert [shape[0] for shape in shapes] == [1, 20] and shapes[0][2:] == (1000, 900)
     assert max(shapes[1][2:]) < 60
