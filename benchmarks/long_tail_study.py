@@ -1,10 +1,10 @@
 """Experiments for the recipe of long-tailed CIFAR-100: `python -m benchmarks.long_tail_study`.
 
-Each trains a change of config/Cifar100_LT/stage_1.py and is scored on validation queries, 50
-images a class that nobody trains on; the data set's own queries are never asked. `a+b` makes two
-changes at once. With `--then`, other runs go on from its weights: stage 2 as it is, with a change,
-or the direct head for as long. Processes take the next experiment as they become free, and build
-on what the GPU's kernels were compiled for once.
+Each trains a change of config/Cifar100_LT/stage_1.py, or of another `--config`, and is scored on
+validation queries, 50 images a class that nobody trains on; the data set's own queries are never
+asked. `a+b` makes two changes at once. With `--then`, other runs go on from its weights: stage 2 as
+it is, with a change, or the direct head for as long. Processes take the next experiment as they
+become free, and build on what the GPU's kernels were compiled for once.
 """
 
 import argparse
@@ -50,18 +50,16 @@ CHANGES: dict[str, tuple[str, ...]] = {
         "training_opt.optimizer.params.lr=2e-3",
         "networks.feat_model.optim_params.lr=4e-4",
     ),
-    "epochs_10": ("training_opt.num_epochs=10",),
-    "epochs_20": ("training_opt.num_epochs=20",),
-    "epochs_60": ("training_opt.num_epochs=60",),
-    "epochs_100": ("training_opt.num_epochs=100",),
-    "pixels_160": ("training_opt.image_size=160",),
-    "pixels_192": ("training_opt.image_size=192",),
-    "pixels_256": ("training_opt.image_size=256",),
+    **{
+        f"epochs_{count}": (f"training_opt.num_epochs={count}",)
+        for count in (10, 12, 15, 20, 30, 60, 100)
+    },
+    **{f"pixels_{size}": (f"training_opt.image_size={size}",) for size in (160, 192, 256)},
     "features_512": ("training_opt.feature_dim=512",),
-    "backbone_lr_1e-5": ("networks.feat_model.optim_params.lr=1e-5",),
-    "backbone_lr_2e-5": ("networks.feat_model.optim_params.lr=2e-5",),
-    "backbone_lr_1e-4": ("networks.feat_model.optim_params.lr=1e-4",),
-    "backbone_lr_2e-4": ("networks.feat_model.optim_params.lr=2e-4",),
+    **{
+        f"backbone_lr_{rate}": (f"networks.feat_model.optim_params.lr={rate}",)
+        for rate in ("1e-5", "2e-5", "5e-5", "1e-4", "2e-4", "8e-4")
+    },
     "heads_lr_2e-3": ("training_opt.optimizer.params.lr=2e-3",),
     "weight_decay_.05": ("training_opt.optimizer.params.weight_decay=0.05",),
     "weight_decay_.5": ("training_opt.optimizer.params.weight_decay=0.5",),
@@ -124,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(prog="python -m benchmarks.long_tail_study", description=__doc__)
     add = parser.add_argument
+    add("--config", default=STAGE_1, help="the config that is changed")
     add("--changes", nargs="+", default=list(CHANGES), metavar="NAME", help=", ".join(CHANGES))
     add("--then", nargs="+", default=[], choices=THEN, metavar="NAME", help=", ".join(THEN))
     add("--imbalance", nargs="+", type=float, default=[100], metavar="IF")
@@ -142,14 +141,17 @@ def plan(options: argparse.Namespace) -> Experiments:
     """The experiments asked for, a seed after the other.
 
     Raises:
-        UserError: for a change that is not known.
+        UserError: for a change that is not known, or `--then` after another config's weights.
     """
+    if options.then and options.config != STAGE_1:
+        raise UserError(f"--then goes on from {STAGE_1}; leave out --config {options.config}")
     cells = itertools.product(options.seeds, options.imbalance, options.bits, options.changes)
+    method = "" if options.config == STAGE_1 else f"{Path(options.config).stem}: "
     after = {name: THEN[name] for name in options.then}
     return [
         Experiment(
-            change,
-            STAGE_1,
+            f"{method}{change}",
+            options.config,
             (
                 "data.validation_per_class=50",
                 f"training_opt.seed={seed}",

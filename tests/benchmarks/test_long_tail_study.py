@@ -27,7 +27,8 @@ def test_every_change_is_a_valid_config_of_its_own(change):
     options = planned("--changes", change)[0].options
     config = load_config(long_tail_study.STAGE_1, list(options))
     plain = load_config(long_tail_study.STAGE_1, list(planned("--changes", "none")[0].options))
-    assert (config.to_dict() == plain.to_dict()) == (change == "none")
+    shipped = ("none", "epochs_30", "backbone_lr_5e-5")  # which other configs do not have
+    assert (config.to_dict() == plain.to_dict()) == (change in shipped)
     assert config.data.validation_per_class == 50
 
 
@@ -69,6 +70,22 @@ def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head():
         shipped = load_config(long_tail_study.STAGE_2)
         same = config.to_dict() == shipped.to_dict()
         assert same == (name == "cosine_untrained")
+
+
+def test_another_config_is_changed_by_name_but_goes_on_to_nothing(capsys):
+    (one,) = planned("--config", "config/Cifar100_LT/csq.py", "--changes", "epochs_30")
+    assert one.name == "csq: epochs_30" and one.config == "config/Cifar100_LT/csq.py"
+    config = load_config(one.config, list(one.options))
+    assert config.training_opt.method == "csq" and config.training_opt.num_epochs == 30
+    assert long_tail_study.main(["--config", one.config, "--then", "direct"]) == 2
+    assert "--then goes on from" in capsys.readouterr().err
+
+
+def test_without_a_classifier_accuracy_is_left_empty():
+    pairwise = "config/Digits_LT/hashnet.py"
+    options = ("training_opt.num_epochs=1", *SMALL[1:])
+    (row,) = run_experiment(Experiment("small", pairwise, options, {}))
+    assert row["accuracy"] == "" and float(row["map"]) > 0
 
 
 def test_cells_are_seeds_factors_and_lengths():
