@@ -12,6 +12,7 @@ from torch import nn
 from triton_kernels import DEVICE, INTERPRETED, needs_gpu, needs_kernels, run_in_the_interpreter
 
 from models import batch_norm_function, optional_triton
+from models.batch_norm_function import OneKernel
 from models.fused_batch_norm import FusedBatchNorm2d, fuse_batch_norms
 
 ACTIVATIONS = [None, "relu", "relu6"]
@@ -150,18 +151,28 @@ def test_in_the_interpreter():
     run_in_the_interpreter(__file__)
 
 
-@pytest.fixture(params=["whole", "stripes"])
+@pytest.fixture(params=["whole", "stripes", "one_kernel", "one_stripe"])
 def kernels(monkeypatch, request):
     """The layer's own kernels on the device of the tests, and no others.
 
-    Those whose programs hold all rows, where they can, and those that never do.
+    Those whose programs hold all rows, where they can, those that never do, and those that go twice
+    over their stripes.
     """
 
     def never(*_):
         raise AssertionError("PyTorch's batch normalisation was called")
 
+    one_kernel = {
+        "one_kernel": (
+            OneKernel(0, 512, 16, 64, 256, 4),
+            OneKernel(512, 2**31, 32, 33, 1024, 4, 2),
+        ),
+        "one_stripe": (OneKernel(0, 512, 16, 0), OneKernel(512, 2**31, 8, 0, 1024, 4)),
+    }
     if request.param == "stripes":
         monkeypatch.setattr(batch_norm_function, "WHOLE", ())
+    for name in ("ONE_KERNEL_FORWARD", "ONE_KERNEL_BACKWARD"):
+        monkeypatch.setattr(batch_norm_function, name, one_kernel.get(request.param, ()))
     monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     monkeypatch.setattr(nn.BatchNorm2d, "forward", never)
     return monkeypatch
