@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from triton_kernels import DEVICE, needs_kernels, run_in_the_interpreter
 
 import data.packed_crops
 from data.crops import Crop, stack_crops
 from data.jpeg_files import pack_images
 from data.packed_crops import resize_crops
 from data.resize import resized_crop
+from utils import optional_triton
 
 CPU = torch.device("cpu")
+interpolations = pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 
 
 @pytest.fixture
@@ -27,18 +30,40 @@ def cases():
     return images, crops
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def one_by_one(images, crops, size, interpolation):
+    """Each region cut out and its box resized by itself."""
+    for image, crop in zip(images, crops, strict=True):
+        left, top, width, height = crop.region
+        region = image[None, :, top : top + height, left : left + width]
+        flip, bounds = torch.tensor([crop.flip]), torch.tensor([[0, 0, width, height]])
+        box = torch.tensor([crop.box])
+        yield resized_crop(region, box, flip, size, interpolation, bounds)[0]
+
+
+@interpolations
 @pytest.mark.parametrize("limit", [1, 3000, 2**24])
 def test_crops_are_those_made_one_by_one(cases, limit, interpolation, monkeypatch):
     monkeypatch.setattr(data.packed_crops, "_PIXELS", limit)
     images, crops = cases
     found = resize_crops(pack_images(images, CPU), stack_crops(crops), 12, interpolation)
-    for own, image, crop in zip(found, images, crops, strict=True):
-        left, top, width, height = crop.region
-        region = image[None, :, top : top + height, left : left + width]
-        flip, bounds = torch.tensor([crop.flip]), torch.tensor([[0, 0, width, height]])
-        expected = resized_crop(region, torch.tensor([crop.box]), flip, 12, interpolation, bounds)
-        torch.testing.assert_close(own, expected[0], atol=1e-3, rtol=0)
+    for own, expected in zip(found, one_by_one(images, crops, 12, interpolation), strict=True):
+        torch.testing.assert_close(own, expected, atol=1e-3, rtol=0)
+
+
+def test_in_the_interpreter():
+    run_in_the_interpreter(__file__)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("size", "interpolation"), [(12, "bilinear"), (66, "bicubic")])
+def test_kernels_make_the_same_crops(cases, size, interpolation, monkeypatch):
+    monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
+    monkeypatch.setattr(data.packed_crops, "resized_crop", None)  # by kernels, or not at all
+    images, crops = (each[:5] for each in cases)
+    packed = pack_images(images, torch.device(DEVICE))
+    found = resize_crops(packed, stack_crops(crops), size, interpolation).cpu()
+    for own, expected in zip(found, one_by_one(images, crops, size, interpolation), strict=True):
+        torch.testing.assert_close(own, expected, atol=1e-3, rtol=0)
 
 
 def test_one_large_image_does_not_widen_all(cases, monkeypatch):
