@@ -14,7 +14,6 @@ Nothing is read back by the host, so a CUDA graph can record it all.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, cast
 
 import torch
@@ -40,6 +39,8 @@ ONE_KERNEL_BACKWARD: tuple["OneKernel", ...] = ()
 ONE_KERNEL_STRIPES = 128  # stripes that its programs combine at a time
 COUNTERS = 1024  # of meetings: two a block of channels that has several stripes
 BLOCK_COST = 8  # a block of channels costs as much as its width and so many channels more
+
+_known_counters: dict[tuple[torch.device, int], Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -273,18 +274,24 @@ def _one_kernel_plan(
 
 
 def _meeting_place(x: Tensor, sizes: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Room for two numbers of each stripe and channel; two counters of each block of channels.
-
-    Kernels of one stream run one after the other, so they share counters.
-    """
+    """Room for two numbers of each stripe and channel; two counters of each block of channels."""
     partials = x.new_empty((sizes["stripes"], 2, x.shape[1]), dtype=torch.float32)
-    stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
-    return partials, _counters(x.device, stream)
+    return partials, _counters(x.device)
 
 
-@lru_cache(maxsize=64)
-def _counters(device: torch.device, stream: int) -> Tensor:
-    return torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+def _counters(device: torch.device) -> Tensor:
+    """Of the current stream: its kernels run one after the other, so they share them.
+
+    Those first asked for in a capture belong to the graph, which sets them to 0 in every replay.
+    """
+    is_cuda = device.type == "cuda"
+    key = (device, torch.cuda.current_stream(device).cuda_stream if is_cuda else 0)
+    if key in _known_counters:
+        return _known_counters[key]
+    counters = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+    if not (is_cuda and torch.cuda.is_current_stream_capturing()):
+        _known_counters[key] = counters
+    return counters
 
 
 def _normalised_stripes(
