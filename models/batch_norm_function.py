@@ -34,32 +34,7 @@ BLOCK_STRIPES = 256  # stripes that are combined at a time,
 COMBINED_CHANNELS = 16  # for so many channels a program
 WHOLE = ((1024, 8), (4096, 4))  # rows at most, and channels of a program that holds all rows
 WHOLE_VALUES = 32  # of a tensor that a thread of it holds
-ONE_KERNEL_FORWARD: tuple["OneKernel", ...] = ()  # by rows; each goes before the ways above
-ONE_KERNEL_BACKWARD: tuple["OneKernel", ...] = ()
-ONE_KERNEL_STRIPES = 128  # stripes that its programs combine at a time
-COUNTERS = 1024  # of meetings: two a block of channels that has several stripes
 BLOCK_COST = 8  # a block of channels costs as much as its width and so many channels more
-
-_known_counters: dict[tuple[torch.device, int], Tensor] = {}
-
-
-@dataclass(frozen=True)
-class OneKernel:
-    """How a pass through a batch of more than fewest, at most `most` rows is one kernel.
-
-    It goes twice over stripes. Its programs wait for one another between sums and results, so all
-    must be on the GPU at a time. `meet` false makes it two kernels, whose programs wait for
-    nothing; programs = 0 one kernel of one stripe, likewise.
-    """
-
-    fewest: int
-    most: int
-    channels: int  # of a program
-    programs: int
-    tile: int = 4096
-    warps: int = 8
-    stages: int = 1
-    meet: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,9 +64,7 @@ class BatchNormFunction(torch.autograd.Function):
         mean, variance = running_mean, running_var
         running = (running_mean, running_var, num_batches_tracked)
         with torch.cuda.device_of(x):
-            if options.training and _one_kernel_plan(x, ONE_KERNEL_FORWARD):
-                z, mean, variance = _normalised_stripes(x, weight, bias, running, options)
-            elif options.training and _whole_plan(x):
+            if options.training and _whole_plan(x):
                 z, mean, variance = _normalised(x, weight, bias, running, options)
             else:
                 if options.training:
@@ -117,8 +90,6 @@ class BatchNormFunction(torch.autograd.Function):
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = dweight = dbias = None
         with torch.cuda.device_of(x):
-            if options.training and _one_kernel_plan(x, ONE_KERNEL_BACKWARD):
-                return *_stripes_gradients(x, dy, layer, options.activation), *[None] * 4
             if options.training and _whole_plan(x):
                 return *_gradients(x, dy, layer, options.activation), *[None] * 4
             if options.training or any(ctx.needs_input_grad[1:3]):
@@ -236,89 +207,4 @@ def _gradients(
     grid, plan = cast(Any, _whole_plan(x))
     dx, dweight, dbias = (torch.empty_like(each) for each in (x, *layer[2:4]))
     kernels.all_gradients[grid](x, dy, dx, dweight, dbias, *layer, activation=activation, **plan)
-    return dx, dweight, dbias
-
-
-def _one_kernel_plan(
-    x: Tensor, ways: tuple[OneKernel, ...]
-) -> tuple[tuple[int], list[str], dict[str, Any]] | None:
-    """Grid, phases and sizes of a pass in one of these ways; None if there is none for such x."""
-    channels = x.shape[1]
-    rows = x.numel() // channels
-    fitting = [each for each in ways if each.fewest < rows <= each.most]
-    if not fitting:
-        return None
-    how = fitting[0]
-    blocks = triton.cdiv(channels, how.channels)
-    block_rows = how.tile // how.channels
-    most = max(how.programs // blocks, 1)
-    stripe_rows = triton.cdiv(triton.cdiv(rows, most), block_rows) * block_rows
-    stripes = triton.cdiv(rows, stripe_rows)
-    phases = ["meet"] if how.meet and x.is_cuda else ["sum", "map"]
-    sizes = {
-        "rows": rows,
-        "stripe_rows": stripe_rows,
-        "stripes": stripes,
-        "block_rows": block_rows,
-        "block_channels": how.channels,
-        "block_stripes": ONE_KERNEL_STRIPES,
-        "stages": how.stages,
-        "num_warps": how.warps,
-        **channel_groups(channels),
-    }
-    if phases == ["meet"] and stripes > 1:
-        properties = torch.cuda.get_device_properties(x.device)
-        # One a multiprocessor always fits; of more the driver is asked to see to it.
-        sizes["launch_cooperative_grid"] = blocks * stripes > properties.multi_processor_count
-    return (blocks * stripes,), phases if stripes > 1 else ["alone"], sizes
-
-
-def _meeting_place(x: Tensor, sizes: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Room for two numbers of each stripe and channel; two counters of each block of channels."""
-    partials = x.new_empty((sizes["stripes"], 2, x.shape[1]), dtype=torch.float32)
-    return partials, _counters(x.device)
-
-
-def _counters(device: torch.device) -> Tensor:
-    """Of the current stream: its kernels run one after the other, so they share them.
-
-    Those first asked for in a capture belong to the graph, which sets them to 0 in every replay.
-    """
-    is_cuda = device.type == "cuda"
-    key = (device, torch.cuda.current_stream(device).cuda_stream if is_cuda else 0)
-    if key in _known_counters:
-        return _known_counters[key]
-    counters = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
-    if not (is_cuda and torch.cuda.is_current_stream_capturing()):
-        _known_counters[key] = counters
-    return counters
-
-
-def _normalised_stripes(
-    x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, ...], options: BatchNormOptions
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, mean and biased variance of a batch."""
-    grid, phases, sizes = cast(Any, _one_kernel_plan(x, ONE_KERNEL_FORWARD))
-    z, mean, variance = (torch.empty_like(each) for each in (x, *running[:2]))
-    place = _meeting_place(x, sizes)
-    for phase in phases:
-        kernels.normalise_stripes[grid](
-            x, z, *place, mean, variance, *running, weight, bias, options.momentum, options.eps,
-            activation=options.activation, phase=phase, **sizes,
-        )  # fmt: skip
-    return z, mean, variance
-
-
-def _stripes_gradients(
-    x: Tensor, dy: Tensor, layer: tuple[Any, ...], activation: Activation | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of input, weight and bias for a batch."""
-    grid, phases, sizes = cast(Any, _one_kernel_plan(x, ONE_KERNEL_BACKWARD))
-    dx, dweight, dbias = (torch.empty_like(each) for each in (x, *layer[2:4]))
-    place = _meeting_place(x, sizes)
-    for phase in phases:
-        kernels.gradients_stripes[grid](
-            x, dy, dx, *place, dweight, dbias, *layer,
-            activation=activation, phase=phase, **sizes,
-        )  # fmt: skip
     return dx, dweight, dbias

@@ -53,22 +53,24 @@ def _keep_running(  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _stripe_statistics(  # type: ignore[no-untyped-def]
+def partial_statistics(  # type: ignore[no-untyped-def]
     x,
-    first,
-    column,
-    used,
+    partials,
     rows,
-    channels,
+    groups,
     stripe_rows,
+    vector: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
 ):
-    """Mean and sum of squared deviations of a program's stripe.
+    """Mean and sum of squared deviations of each stripe, into partials (stripes, 2, C).
 
     What is summed is x less the stripe's first row: a large mean does not cancel the variance.
     """
+    channels = groups * vector
+    first, column = _place(channels, stripe_rows, block_channels)
+    used = column < channels
     lane = tl.arange(0, block_rows)
     offsets = lane[:, None] * channels + column[None, :]
     shift = tl.load(x + first * channels + column, mask=used, other=0.0).to(tl.float32)
@@ -84,68 +86,9 @@ def _stripe_statistics(  # type: ignore[no-untyped-def]
     count = tl.minimum(rows - first, stripe_rows).to(tl.float32)
     summed = tl.sum(total, axis=0)
     moment = tl.sum(squares, axis=0) - summed * summed / count
-    return shift + summed / count, moment
-
-
-@_kernel
-def partial_statistics(  # type: ignore[no-untyped-def]
-    x,
-    partials,
-    rows,
-    groups,
-    stripe_rows,
-    vector: tl.constexpr,
-    block_rows: tl.constexpr,
-    block_channels: tl.constexpr,
-    stages: tl.constexpr,
-):
-    """Mean and sum of squared deviations of each stripe, into partials (stripes, 2, C)."""
-    channels = groups * vector
-    first, column = _place(channels, stripe_rows, block_channels)
-    used = column < channels
-    average, moment = _stripe_statistics(
-        x, first, column, used, rows, channels, stripe_rows, block_rows, block_channels, stages
-    )
     place = partials + first // stripe_rows * 2 * channels + column
-    tl.store(place, average, mask=used)
+    tl.store(place, shift + summed / count, mask=used)
     tl.store(place + channels, moment, mask=used)
-
-
-@_kernel
-def _united_statistics(  # type: ignore[no-untyped-def]
-    partials,
-    column,
-    used,
-    rows,
-    channels,
-    stripe_rows,
-    stripes,
-    block_stripes: tl.constexpr,
-    block_channels: tl.constexpr,
-):
-    """Mean and sum of squared deviations of all rows from those of the stripes.
-
-    For stripes of n_i rows with means m_i and sums of squared deviations S_i:
-    S = Σ S_i + Σ n_i (m_i − m)², m = Σ n_i m_i / N (Chan, Golub & LeVeque, Updating Formulae and a
-    Pairwise Algorithm for Computing Sample Variances, 1979), taken relative to m_0.
-    """
-    shift = tl.load(partials + column, mask=used, other=0.0)
-    total = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
-    squares = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
-    for step in range(0, stripes, block_stripes):
-        stripe = step + tl.arange(0, block_stripes)
-        inside = (stripe < stripes)[:, None] & used[None, :]
-        place = partials + stripe[:, None] * 2 * channels + column[None, :]
-        stripe_mean = tl.load(place, mask=inside, other=0.0)
-        moment = tl.load(place + channels, mask=inside, other=0.0)
-        count = tl.minimum(rows - stripe.to(tl.int64) * stripe_rows, stripe_rows).to(tl.float32)
-        deviation = tl.where(inside, stripe_mean - shift[None, :], 0.0)
-        total += count[:, None] * deviation
-        squares += moment + count[:, None] * deviation * deviation
-    number = rows.to(tl.float32)
-    summed = tl.sum(total, axis=0)
-    moment = tl.maximum(tl.sum(squares, axis=0) - summed * summed / number, 0.0)
-    return shift + summed / number, moment
 
 
 @_kernel
@@ -165,49 +108,38 @@ def combine_statistics(  # type: ignore[no-untyped-def]
     block_stripes: tl.constexpr,
     block_channels: tl.constexpr,
 ):
-    """Statistics of all rows from those of the stripes, and the running ones."""
+    """Statistics of all rows from those of the stripes, and the running ones.
+
+    For stripes of n_i rows with means m_i and sums of squared deviations S_i:
+    S = Σ S_i + Σ n_i (m_i − m)², m = Σ n_i m_i / N (Chan, Golub & LeVeque, Updating Formulae and a
+    Pairwise Algorithm for Computing Sample Variances, 1979), taken relative to m_0.
+    """
     channels = groups * vector
     column = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
     used = column < channels
-    average, moment = _united_statistics(
-        partials, column, used, rows, channels, stripe_rows, stripes, block_stripes, block_channels
-    )
+    shift = tl.load(partials + column, mask=used, other=0.0)
+    total = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
+    squares = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
+    for step in range(0, stripes, block_stripes):
+        stripe = step + tl.arange(0, block_stripes)
+        inside = (stripe < stripes)[:, None] & used[None, :]
+        place = partials + stripe[:, None] * 2 * channels + column[None, :]
+        stripe_mean = tl.load(place, mask=inside, other=0.0)
+        moment = tl.load(place + channels, mask=inside, other=0.0)
+        count = tl.minimum(rows - stripe.to(tl.int64) * stripe_rows, stripe_rows).to(tl.float32)
+        deviation = tl.where(inside, stripe_mean - shift[None, :], 0.0)
+        total += count[:, None] * deviation
+        squares += moment + count[:, None] * deviation * deviation
     number = rows.to(tl.float32)
+    summed = tl.sum(total, axis=0)
+    moment = tl.maximum(tl.sum(squares, axis=0) - summed * summed / number, 0.0)
+    average = shift + summed / number
     tl.store(mean + column, average, mask=used)
     tl.store(variance + column, moment / number, mask=used)
     _keep_running(
         running_mean, running_var, num_batches_tracked, average, moment, number, momentum, column,
         used,
     )  # fmt: skip
-
-
-@_kernel
-def _transform_stripe(  # type: ignore[no-untyped-def]
-    x,
-    z,
-    first,
-    column,
-    used,
-    center,
-    scale,
-    shift,
-    rows,
-    channels,
-    stripe_rows,
-    activation: tl.constexpr,
-    block_rows: tl.constexpr,
-    stages: tl.constexpr,
-):
-    """z = activation((x - center) · scale + shift) of a program's stripe."""
-    lane = tl.arange(0, block_rows)
-    offsets = lane[:, None] * channels + column[None, :]
-    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
-        row = first + step
-        inside = (lane < rows - row)[:, None] & used[None, :]
-        value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
-        value = (value - center[None, :]) * scale[None, :] + shift[None, :]
-        value = _activated(value, activation)
-        tl.store(z + row * channels + offsets, value.to(z.dtype.element_ty), mask=inside)
 
 
 @_kernel
@@ -232,51 +164,19 @@ def transform(  # type: ignore[no-untyped-def]
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
+    lane = tl.arange(0, block_rows)
+    offsets = lane[:, None] * channels + column[None, :]
     center = tl.load(mean + column, mask=used, other=0.0)
     scale = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
     scale *= tl.load(weight + column, mask=used, other=0.0)
     shift = tl.load(bias + column, mask=used, other=0.0)
-    _transform_stripe(
-        x, z, first, column, used, center, scale, shift, rows, channels, stripe_rows, activation,
-        block_rows, stages,
-    )  # fmt: skip
-
-
-@_kernel
-def _stripe_gradients(  # type: ignore[no-untyped-def]
-    x,
-    dy,
-    first,
-    column,
-    used,
-    center,
-    scale,
-    shift,
-    rows,
-    channels,
-    stripe_rows,
-    activation: tl.constexpr,
-    block_rows: tl.constexpr,
-    block_channels: tl.constexpr,
-    stages: tl.constexpr,
-):
-    """Σ dz and Σ dz (x - mean) of a program's stripe."""
-    lane = tl.arange(0, block_rows)
-    offsets = lane[:, None] * channels + column[None, :]
-    total = tl.zeros([block_rows, block_channels], dtype=tl.float32)
-    products = tl.zeros([block_rows, block_channels], dtype=tl.float32)
     for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
         row = first + step
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
-        dz = tl.load(dy + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
-        deviation = value - center[None, :]
-        # Rounded as the activation's input would be.
-        z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
-        dz = _masked(dz, z, activation)
-        total += dz
-        products += dz * deviation
-    return tl.sum(total, axis=0), tl.sum(products, axis=0)
+        value = (value - center[None, :]) * scale[None, :] + shift[None, :]
+        value = _activated(value, activation)
+        tl.store(z + row * channels + offsets, value.to(z.dtype.element_ty), mask=inside)
 
 
 @_kernel
@@ -302,39 +202,28 @@ def partial_gradients(  # type: ignore[no-untyped-def]
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
+    lane = tl.arange(0, block_rows)
+    offsets = lane[:, None] * channels + column[None, :]
     center = tl.load(mean + column, mask=used, other=0.0)
     scale = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
     scale *= tl.load(weight + column, mask=used, other=0.0)
     shift = tl.load(bias + column, mask=used, other=0.0)
-    total, products = _stripe_gradients(
-        x, dy, first, column, used, center, scale, shift, rows, channels, stripe_rows, activation,
-        block_rows, block_channels, stages,
-    )  # fmt: skip
+    total = tl.zeros([block_rows, block_channels], dtype=tl.float32)
+    products = tl.zeros([block_rows, block_channels], dtype=tl.float32)
+    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
+        row = first + step
+        inside = (lane < rows - row)[:, None] & used[None, :]
+        value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
+        dz = tl.load(dy + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
+        deviation = value - center[None, :]
+        # Rounded as the activation's input would be.
+        z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
+        dz = _masked(dz, z, activation)
+        total += dz
+        products += dz * deviation
     place = partials + first // stripe_rows * 2 * channels + column
-    tl.store(place, total, mask=used)
-    tl.store(place + channels, products, mask=used)
-
-
-@_kernel
-def _united_gradients(  # type: ignore[no-untyped-def]
-    partials,
-    column,
-    used,
-    channels,
-    stripes,
-    block_stripes: tl.constexpr,
-    block_channels: tl.constexpr,
-):
-    """Σ dz and Σ dz (x - mean) of all rows from those of the stripes."""
-    total = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
-    products = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
-    for step in range(0, stripes, block_stripes):
-        stripe = step + tl.arange(0, block_stripes)
-        inside = (stripe < stripes)[:, None] & used[None, :]
-        place = partials + stripe[:, None] * 2 * channels + column[None, :]
-        total += tl.load(place, mask=inside, other=0.0)
-        products += tl.load(place + channels, mask=inside, other=0.0)
-    return tl.sum(total, axis=0), tl.sum(products, axis=0)
+    tl.store(place, tl.sum(total, axis=0), mask=used)
+    tl.store(place + channels, tl.sum(products, axis=0), mask=used)
 
 
 @_kernel
@@ -354,50 +243,17 @@ def combine_gradients(  # type: ignore[no-untyped-def]
     channels = groups * vector
     column = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
     used = column < channels
-    total, products = _united_gradients(
-        partials, column, used, channels, stripes, block_stripes, block_channels
-    )
+    total = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
+    products = tl.zeros([block_stripes, block_channels], dtype=tl.float32)
+    for step in range(0, stripes, block_stripes):
+        stripe = step + tl.arange(0, block_stripes)
+        inside = (stripe < stripes)[:, None] & used[None, :]
+        place = partials + stripe[:, None] * 2 * channels + column[None, :]
+        total += tl.load(place, mask=inside, other=0.0)
+        products += tl.load(place + channels, mask=inside, other=0.0)
     rstd = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
-    tl.store(dbias + column, total, mask=used)
-    tl.store(dweight + column, products * rstd, mask=used)
-
-
-@_kernel
-def _gradient_stripe(  # type: ignore[no-untyped-def]
-    x,
-    dy,
-    dx,
-    first,
-    column,
-    used,
-    center,
-    scale,
-    shift,
-    mean_dz,
-    slope,
-    rows,
-    channels,
-    stripe_rows,
-    activation: tl.constexpr,
-    frozen: tl.constexpr,
-    block_rows: tl.constexpr,
-    stages: tl.constexpr,
-):
-    """dx = scale · (dz − mean_dz − (x − mean) · slope) of a program's stripe."""
-    lane = tl.arange(0, block_rows)
-    offsets = lane[:, None] * channels + column[None, :]
-    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
-        row = first + step
-        inside = (lane < rows - row)[:, None] & used[None, :]
-        value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
-        dz = tl.load(dy + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
-        deviation = value - center[None, :]
-        z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
-        dz = _masked(dz, z, activation)
-        if not frozen:
-            dz = dz - mean_dz[None, :] - deviation * slope[None, :]
-        dz = dz * scale[None, :]
-        tl.store(dx + row * channels + offsets, dz.to(dx.dtype.element_ty), mask=inside)
+    tl.store(dbias + column, tl.sum(total, axis=0), mask=used)
+    tl.store(dweight + column, tl.sum(products, axis=0) * rstd, mask=used)
 
 
 @_kernel
@@ -426,19 +282,28 @@ def input_gradient(  # type: ignore[no-untyped-def]
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
+    lane = tl.arange(0, block_rows)
+    offsets = lane[:, None] * channels + column[None, :]
     center = tl.load(mean + column, mask=used, other=0.0)
     rstd = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
     scale = rstd * tl.load(weight + column, mask=used, other=0.0)
     shift = tl.load(bias + column, mask=used, other=0.0)
-    mean_dz, slope = shift, shift  # unread with frozen statistics
     if not frozen:
         number = rows.to(tl.float32)
         mean_dz = tl.load(dbias + column, mask=used, other=0.0) / number
         slope = tl.load(dweight + column, mask=used, other=0.0) * rstd / number
-    _gradient_stripe(
-        x, dy, dx, first, column, used, center, scale, shift, mean_dz, slope, rows, channels,
-        stripe_rows, activation, frozen, block_rows, stages,
-    )  # fmt: skip
+    for step in tl.range(0, stripe_rows, block_rows, num_stages=stages):
+        row = first + step
+        inside = (lane < rows - row)[:, None] & used[None, :]
+        value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
+        dz = tl.load(dy + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
+        deviation = value - center[None, :]
+        z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
+        dz = _masked(dz, z, activation)
+        if not frozen:
+            dz = dz - mean_dz[None, :] - deviation * slope[None, :]
+        dz = dz * scale[None, :]
+        tl.store(dx + row * channels + offsets, dz.to(dx.dtype.element_ty), mask=inside)
 
 
 @_kernel
@@ -533,150 +398,3 @@ def all_gradients(  # type: ignore[no-untyped-def]
     dz = dz - (total / number)[None, :] - deviation * (slope * rstd / number)[None, :]
     dz = dz * scale[None, :]
     tl.store(dx + offsets, dz.to(dx.dtype.element_ty), mask=inside)
-
-
-@_kernel
-def _meet(counter, programs):  # type: ignore[no-untyped-def]
-    """Wait until so many programs have come here; each sees what the others have stored before.
-
-    counter: two int32, 0 and anything before the first meeting: how many have come, and how many
-    meetings there were. All programs must fit on the GPU at a time.
-    """
-    tl.debug_barrier()
-    meetings = tl.atomic_add(counter + 1, 0, sem="acquire")
-    if tl.atomic_add(counter, 1, sem="acq_rel") == programs - 1:
-        tl.atomic_xchg(counter, 0, sem="relaxed")
-        tl.atomic_add(counter + 1, 1, sem="release")
-    else:
-        while tl.atomic_add(counter + 1, 0, sem="acquire") == meetings:
-            pass
-    tl.debug_barrier()
-
-
-@_kernel
-def normalise_stripes(  # type: ignore[no-untyped-def]
-    x,
-    z,
-    partials,
-    counters,
-    mean,
-    variance,
-    running_mean,
-    running_var,
-    num_batches_tracked,
-    weight,
-    bias,
-    momentum,
-    eps,
-    rows,
-    groups,
-    stripe_rows,
-    stripes,
-    vector: tl.constexpr,
-    activation: tl.constexpr,
-    phase: tl.constexpr,
-    block_rows: tl.constexpr,
-    block_channels: tl.constexpr,
-    block_stripes: tl.constexpr,
-    stages: tl.constexpr,
-):
-    """Statistics of all rows, the running ones, and z as of `transform`.
-
-    phase: 'meet' does it in one kernel; 'sum' and then 'map' in two; 'alone' in one that does not
-    wait, for one stripe.
-    """
-    channels = groups * vector
-    first, column = _place(channels, stripe_rows, block_channels)
-    used = column < channels
-    number = rows.to(tl.float32)
-    if phase != "map":
-        average, moment = _stripe_statistics(
-            x, first, column, used, rows, channels, stripe_rows, block_rows, block_channels, stages
-        )
-        moment = tl.maximum(moment, 0.0)
-        if phase != "alone":
-            place = partials + first // stripe_rows * 2 * channels + column
-            tl.store(place, average, mask=used)
-            tl.store(place + channels, moment, mask=used)
-    if phase == "meet":
-        _meet(counters + tl.program_id(0) % tl.cdiv(channels, block_channels) * 2, stripes)
-    if phase != "sum":
-        if phase != "alone":
-            average, moment = _united_statistics(
-                partials, column, used, rows, channels, stripe_rows, stripes, block_stripes,
-                block_channels,
-            )  # fmt: skip
-        once = column < tl.where(first == 0, channels, 0)
-        tl.store(mean + column, average, mask=once)
-        tl.store(variance + column, moment / number, mask=once)
-        _keep_running(
-            running_mean, running_var, num_batches_tracked, average, moment, number, momentum,
-            column, once,
-        )  # fmt: skip
-        scale = tl.rsqrt(moment / number + eps) * tl.load(weight + column, mask=used, other=0.0)
-        shift = tl.load(bias + column, mask=used, other=0.0)
-        _transform_stripe(
-            x, z, first, column, used, average, scale, shift, rows, channels, stripe_rows,
-            activation, block_rows, stages,
-        )  # fmt: skip
-
-
-@_kernel
-def gradients_stripes(  # type: ignore[no-untyped-def]
-    x,
-    dy,
-    dx,
-    partials,
-    counters,
-    dweight,
-    dbias,
-    mean,
-    variance,
-    weight,
-    bias,
-    eps,
-    rows,
-    groups,
-    stripe_rows,
-    stripes,
-    vector: tl.constexpr,
-    activation: tl.constexpr,
-    phase: tl.constexpr,
-    block_rows: tl.constexpr,
-    block_channels: tl.constexpr,
-    block_stripes: tl.constexpr,
-    stages: tl.constexpr,
-):
-    """dbias, dweight and dx as of `combine_gradients` and `input_gradient`; see above for phase."""
-    channels = groups * vector
-    first, column = _place(channels, stripe_rows, block_channels)
-    used = column < channels
-    center = tl.load(mean + column, mask=used, other=0.0)
-    rstd = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)
-    scale = rstd * tl.load(weight + column, mask=used, other=0.0)
-    shift = tl.load(bias + column, mask=used, other=0.0)
-    if phase != "map":
-        total, products = _stripe_gradients(
-            x, dy, first, column, used, center, scale, shift, rows, channels, stripe_rows,
-            activation, block_rows, block_channels, stages,
-        )  # fmt: skip
-        if phase != "alone":
-            place = partials + first // stripe_rows * 2 * channels + column
-            tl.store(place, total, mask=used)
-            tl.store(place + channels, products, mask=used)
-    if phase == "meet":
-        _meet(counters + tl.program_id(0) % tl.cdiv(channels, block_channels) * 2, stripes)
-    if phase != "sum":
-        if phase != "alone":
-            total, products = _united_gradients(
-                partials, column, used, channels, stripes, block_stripes, block_channels
-            )
-        once = column < tl.where(first == 0, channels, 0)
-        tl.store(dbias + column, total, mask=once)
-        tl.store(dweight + column, products * rstd, mask=once)
-        number = rows.to(tl.float32)
-        _gradient_stripe(
-            x, dy, dx, first, column, used, center, scale, shift, total / number,
-            products * rstd * rstd / number, rows, channels, stripe_rows, activation, False,
-            block_rows, stages,
-        )  # fmt: skip

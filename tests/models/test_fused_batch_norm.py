@@ -12,7 +12,6 @@ from torch import nn
 from triton_kernels import DEVICE, INTERPRETED, needs_gpu, needs_kernels, run_in_the_interpreter
 
 from models import batch_norm_function, optional_triton
-from models.batch_norm_function import OneKernel
 from models.fused_batch_norm import FusedBatchNorm2d, fuse_batch_norms
 
 ACTIVATIONS = [None, "relu", "relu6"]
@@ -151,24 +150,18 @@ def test_in_the_interpreter():
     run_in_the_interpreter(__file__)
 
 
-@pytest.fixture(params=["whole", "stripes", "one_kernel"])
+@pytest.fixture(params=["whole", "stripes"])
 def kernels(monkeypatch, request):
     """The layer's own kernels on the device of the tests, and no others.
 
-    Those whose programs hold all rows, where they can, those that never do, and those that go twice
-    over their stripes.
+    Those whose programs hold all rows, where they can, and those that never do.
     """
 
     def never(*_):
         raise AssertionError("PyTorch's batch normalisation was called")
 
-    ways = ()
-    if request.param == "one_kernel":  # for few rows one stripe, for others several
-        ways = (OneKernel(0, 64, 16, 0, 1024, 4), OneKernel(64, 2**31, 32, 33, 1024, 4, 2))
     if request.param == "stripes":
         monkeypatch.setattr(batch_norm_function, "WHOLE", ())
-    for name in ("ONE_KERNEL_FORWARD", "ONE_KERNEL_BACKWARD"):
-        monkeypatch.setattr(batch_norm_function, name, ways)
     monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     monkeypatch.setattr(nn.BatchNorm2d, "forward", never)
     return monkeypatch
@@ -440,23 +433,3 @@ def test_a_gpu_s_results_are_the_same_bits_in_every_run_and_in_a_graph(size):
     assert all(map(torch.equal, first, second))
     assert all(map(torch.equal, first, third))
     assert int(model[0].num_batches_tracked) == 1
-
-
-@needs_gpu
-@pytest.mark.parametrize("shape", [(16, 144, 56, 56), (16, 480, 14, 14), (16, 1152, 7, 7)])
-def test_a_gpu_s_programs_that_meet_compute_what_two_kernels_do(monkeypatch, shape):
-    torch.manual_seed(0)
-    layer = make_layer(shape[1], "relu6").to(DEVICE)
-    x, dy = (make_images(shape, torch.bfloat16).to(DEVICE) for _ in range(2))
-
-    def one_pass(meet):
-        ways = (OneKernel(0, 2**31, 32, 132, meet=meet),)
-        for name in ("ONE_KERNEL_FORWARD", "ONE_KERNEL_BACKWARD"):
-            monkeypatch.setattr(batch_norm_function, name, ways)
-        return layer_pass(copy.deepcopy(layer), x, dy)
-
-    expected, first = one_pass(meet=False), one_pass(meet=True)
-    for actual, other in zip(first, expected, strict=True):
-        assert (actual.double() - other.double()).norm() <= 1e-3 * other.double().norm()
-    for _ in range(20):
-        assert all(map(torch.equal, one_pass(meet=True), first))
