@@ -1,6 +1,7 @@
 """Batches made ahead of their use by a background thread, on a GPU on a stream of its own."""
 
 import atexit
+import os
 from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
@@ -10,6 +11,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+# Of the device's queues. With the usual 8 streams share them, and a decoder's work may stand behind
+# a training step that it has nothing to do with. CUDA reads this when it starts.
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 T = TypeVar("T")
 _DEPTH = 2  # batches ahead

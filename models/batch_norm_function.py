@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models import batch_norm_kernels as kernels
-from models.optional_triton import channel_groups, triton
+from utils.optional_triton import channel_groups, triton
 
 Activation = Literal["relu", "relu6"]
 

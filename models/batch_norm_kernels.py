@@ -4,7 +4,7 @@ A kernel's channels are groups * vector, as `channel_groups` gives them. Row off
 are added up in a fixed order (no atomics), so results are the same in every run.
 """
 
-from models.optional_triton import jit_for_all, tl
+from utils.optional_triton import jit_for_all, tl
 
 _kernel = jit_for_all("rows", "groups", "stripe_rows", "stripes")
 

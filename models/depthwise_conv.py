@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.depthwise_conv_function import KERNEL_SIZES, ConvSize, DepthwiseConvFunction
-from models.optional_triton import DTYPES, runs_kernels
 from models.overlapped_conv import is_overlapped
 from models.replaceable import has_hooks, is_timm
+from utils.optional_triton import DTYPES, runs_kernels
 
 
 class DepthwiseConv2d(nn.Conv2d):

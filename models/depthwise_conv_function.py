@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models import depthwise_conv_kernels as kernels
-from models.optional_triton import channel_groups, triton
 from models.overlapped_conv import beside
+from utils.optional_triton import channel_groups, triton
 
 WARPS = 4
+REDUCE_WARPS = 4  # of the kernel that sums
 BLOCK_CHANNELS = 32
 VALUES = 8  # of a column that a thread holds: 16 bytes in half precision
 REDUCED_VALUES = {1: 8, 3: 4, 5: 4, 7: 2}  # by kernel size: it holds k·k sums of each
@@ -141,7 +142,7 @@ def _weight_gradient(x: Tensor, dy: Tensor, size: ConvSize, dtype: torch.dtype) 
     """(C, 1, k, k); its memory is the same in either memory format, its strides are an image's."""
     columns = REDUCED_COLUMNS
     spans = size.batch * size.out_height * triton.cdiv(size.out_width, columns)
-    (programs,), plan = _plan(size, spans, columns, REDUCED_VALUES[size.kernel])
+    (programs,), plan = _plan(size, spans, columns, REDUCED_VALUES[size.kernel], REDUCE_WARPS)
     blocks = triton.cdiv(size.channels, BLOCK_CHANNELS)
     most = min(max(REDUCE_PROGRAMS // blocks, 1), programs // blocks)
     block_spans = plan["block_spans"]
@@ -169,16 +170,16 @@ def _empty_images(like: Tensor, height: int, width: int) -> Tensor:
 
 
 def _plan(
-    size: ConvSize, spans: int, columns: int, values: int
+    size: ConvSize, spans: int, columns: int, values: int, warps: int = WARPS
 ) -> tuple[tuple[int], dict[str, Any]]:
     """Grid and sizes of a kernel that goes through all spans, with so many values a thread."""
-    block_spans = 32 * WARPS * values // BLOCK_CHANNELS
+    block_spans = 32 * warps * values // BLOCK_CHANNELS
     sizes = {
         "spans": spans,
         "columns": columns,
         "block_spans": block_spans,
         "block_channels": BLOCK_CHANNELS,
-        "num_warps": WARPS,
+        "num_warps": warps,
         **channel_groups(size.channels),
         **size.arguments(),
     }

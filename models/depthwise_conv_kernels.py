@@ -5,7 +5,7 @@ they may point before an image, but what lies outside of it is masked. Sums are 
 in a fixed order (no atomics), so results are the same in every run.
 """
 
-from models.optional_triton import jit_for_all, tl
+from utils.optional_triton import jit_for_all, tl
 
 _kernel = jit_for_all(
     *("spans", "groups", "height", "width", "out_height", "out_width", "top", "left"),

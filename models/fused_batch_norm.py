@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.batch_norm_function import Activation, BatchNormFunction, BatchNormOptions
-from models.optional_triton import DTYPES, runs_kernels
 from models.replaceable import has_hooks, is_timm
+from utils.optional_triton import DTYPES, runs_kernels
 
 
 class FusedBatchNorm2d(nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""Triton, where it is installed, and what kernels share.
+"""Triton, where it is installed, and what the kernels of several layers share.
 
 It comes with torch's CUDA builds only. Without it the kernels can be imported but never run.
 """

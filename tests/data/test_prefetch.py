@@ -142,3 +142,13 @@ def test_tensors_of_the_side_stream_are_complete_and_not_overwritten():
         total += (tensor != value).sum()
         del tensor
     assert total.item() == 0
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "32"), ("4", "4")])
+def test_each_stream_has_a_queue_unless_the_user_says_otherwise(monkeypatch, given, expected):
+    name = "CUDA_DEVICE_MAX_CONNECTIONS"
+    monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(name, given)
+    runpy.run_path(data.prefetch.__file__)
+    assert os.environ[name] == expected

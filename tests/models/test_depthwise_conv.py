@@ -11,8 +11,9 @@ from timm.layers import Conv2dSame
 from torch import nn
 from triton_kernels import DEVICE, needs_gpu, needs_kernels, run_in_the_interpreter
 
-from models import depthwise_conv, depthwise_conv_function, optional_triton
+from models import depthwise_conv, depthwise_conv_function
 from models.depthwise_conv import DepthwiseConv2d, replace_depthwise_convs
+from utils import optional_triton
 
 
 def efficientnet():

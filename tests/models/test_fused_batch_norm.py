@@ -11,8 +11,9 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from triton_kernels import DEVICE, INTERPRETED, needs_gpu, needs_kernels, run_in_the_interpreter
 
-from models import batch_norm_function, optional_triton
+from models import batch_norm_function
 from models.fused_batch_norm import FusedBatchNorm2d, fuse_batch_norms
+from utils import optional_triton
 
 ACTIVATIONS = [None, "relu", "relu6"]
 

@@ -7,11 +7,18 @@ from types import FunctionType
 import pytest
 import torch
 
-from models import batch_norm_kernels, depthwise_conv_kernels, optional_triton
+from data import crop_kernels
+from models import batch_norm_kernels, depthwise_conv_kernels
+from utils import optional_triton
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(batch_norm_kernels, "transform"), (depthwise_conv_kernels, "convolve")]
+    ("module", "name"),
+    [
+        (batch_norm_kernels, "transform"),
+        (depthwise_conv_kernels, "convolve"),
+        (crop_kernels, "resize_across"),
+    ],
 )
 def test_kernels_are_plain_functions_without_triton(monkeypatch, module, name):
     for hidden in ("triton", "triton.language"):
