@@ -45,8 +45,9 @@ LARGE_BATCHES = (
 )
 EPOCHS_20 = ("training_opt.num_epochs=20", "training_opt.evaluate_interval=5")
 FOLDER = "config/Cifar100_LT"
-STAGE_1 = Stage(f"{FOLDER}/stage_1.py", ("training_opt.num_epochs=15", *LARGE_BATCHES))
-STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", LARGE_BATCHES)
+BALANCED = LARGE_BATCHES
+STAGE_1 = Stage(f"{FOLDER}/stage_1.py", ("training_opt.num_epochs=15", *BALANCED))
+STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", BALANCED)
 METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet": (Stage(f"{FOLDER}/lthnet_published.py", EPOCHS_20),),
     "lthnet_k0": (Stage(f"{FOLDER}/lthnet_published_k0.py", EPOCHS_20),),

@@ -1,3 +1,5 @@
+import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import data.prefetch
 from data.prefetch import prefetch, prefetch_on_gpu
 from utils.errors import UserError
 
