@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from itertools import count
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from data.augment import Augmentation, distort, normalise
 from data.content import checked_digests
 from data.file_reader import FileReader, RawBatch, collate
+from data.grouping import AT_ONCE, group_batches
 from data.jpeg import decode_jpegs, decoder_error
 from data.jpeg_files import PackedImages
 from data.packed_crops import resize_crops
@@ -87,31 +89,40 @@ class FileImages:
 def stream_batches(
     reader: FileReader, index_batches: Sequence[np.ndarray], device: torch.device, num_workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and indices as `FileImages.batches` says."""
+    """Yield images and indices as `FileImages.batches` says.
+
+    Small batches are read, decoded and cropped several at once: beside training a decoder is often
+    kept waiting, which then is shared among more images.
+    """
     if not index_batches:
         return
+    at_once = _images_at_once(reader, device)
+    groups = list(group_batches(index_batches, at_once))
     loader = DataLoader(
         reader,
-        batch_sampler=_numbered(index_batches),
+        batch_sampler=_numbered([np.concatenate(group) for group in groups]),
         num_workers=num_workers,
+        # Of each worker; several batches at once are enough.
+        prefetch_factor=(1 if at_once > 1 else 2) if num_workers else None,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=SIGNALS.outlive_first,
     )
     # Workers start here and not in the thread, where this one may hold a lock as they fork.
-    batches = _finished(iter(loader), reader, device)
+    finished = _finished(iter(loader), reader, device)
     if device.type == "cuda":
-        batches = prefetch_on_gpu(batches, device)
-    indices = upload(np.concatenate(index_batches), device)
-    parts = indices.split([len(batch) for batch in index_batches])
-    with closing(batches):
-        yield from zip(batches, parts, strict=True)
+        finished = prefetch_on_gpu(finished, device)
+    indices = iter(upload(np.concatenate(index_batches), device).split([*map(len, index_batches)]))
+    with closing(finished):
+        for images, group in zip(finished, groups, strict=True):
+            for part in images.split([*map(len, group)]):
+                yield part, next(indices)
 
 
 def _finished(
     loader: Iterator[RawBatch | UserError], reader: FileReader, device: torch.device
 ) -> Generator[Tensor, Any, None]:
-    """Yield the normalised images (B, 3, S, S) of what workers have read."""
+    """Yield the normalised images (n, 3, S, S) of what workers have read at once."""
     augmentation = reader.augmentation
     generator = torch.Generator(device).manual_seed(reader.seed)
     decoded = _decoded_batches(loader, reader.source, device)
@@ -178,7 +189,11 @@ def _cropped(batch: _Decoded, augmentation: Augmentation, device: torch.device) 
     return pixels.index_copy_(0, upload(raw.file_rows, device), crops)
 
 
-def _numbered(index_batches: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
-    """Give each image of each batch its place in the epoch."""
-    places = iter(range(sum(len(indices) for indices in index_batches)))
-    return [[(int(index), next(places)) for index in indices] for indices in index_batches]
+def _images_at_once(reader: FileReader, device: torch.device) -> int:
+    return AT_ONCE if device.type == "cuda" and reader.keep_jpegs else 1
+
+
+def _numbered(groups: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
+    """Give each image of each group its place in the epoch."""
+    places = count()
+    return [[(int(index), next(places)) for index in group] for group in groups]

@@ -18,6 +18,7 @@ from data.content import cache_folders, file_stats, hash_bytes, writable_folder
 from data.decoding import decode_files
 from data.feature_rows import FeatureRows, check_finite
 from data.file_images import DECODERS, Decoder, FileImages
+from data.grouping import AT_ONCE, group_batches
 from data.image_file import DECODING, image_size
 from data.source import Source
 from data.to_device import upload, with_index
@@ -29,7 +30,6 @@ logger = logging.getLogger("long_tail_hashing")
 
 AUTO_CACHE_LIMIT = 96  # pixels; above it a whole dataset may not fit the device
 _CHUNK = 512  # images uploaded at a time
-_AT_ONCE = 256  # images augmented at a time on a GPU: of fewer, launching kernels takes longer
 
 
 class ArrayImages:
@@ -88,7 +88,7 @@ class ArrayImages:
         generator = torch.Generator(pixels.device).manual_seed(seed)
         indices = upload(np.concatenate(index_batches), pixels.device)
         parts = indices.split([len(batch) for batch in index_batches])
-        for group in _groups(parts, _AT_ONCE if pixels.is_cuda else 1):
+        for group in group_batches(parts, AT_ONCE if pixels.is_cuda else 1):
             batch = pixels[torch.cat(group)]
             if training:
                 images = train_batch(batch, augmentation, generator)
@@ -134,18 +134,6 @@ def open_images(
     if cache_size is None:
         return FileImages(source, decode)
     return ArrayImages(_cached_array(source, cache_size))
-
-
-def _groups(parts: Sequence[Tensor], least: int) -> Iterator[list[Tensor]]:
-    """Join consecutive parts until a group has `least` elements."""
-    group: list[Tensor] = []
-    for part in parts:
-        group.append(part)
-        if sum(map(len, group)) >= least:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _longest_first_side(source: Source) -> int:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import data.file_images
 import data.jpeg
 from data.augment import Augmentation, normalise
 from data.file_images import FileImages, stream_batches
@@ -149,6 +150,19 @@ def test_files_decoded_on_the_device_do_not_depend_on_workers(jpegs, training):
     augmentation = Augmentation(20, color_jitter=(0.4, 0.4, 0.4, 0.1))
     alone, others = (stream(jpegs, augmentation, training, True, workers) for workers in (0, 2))
     assert torch.equal(alone, others)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("at_once", [6, 100])
+def test_batches_made_at_once_are_those_made_one_by_one(jpegs, at_once, num_workers, monkeypatch):
+    expected = stream(jpegs, Augmentation(20), True, True)
+    monkeypatch.setattr(data.file_images, "_images_at_once", lambda reader, device: at_once)
+    reader = FileReader(jpegs, Augmentation(20), True, 4, True)
+    batches = batches_of(jpegs, 4)
+    images, indices = zip(*stream_batches(reader, batches, CPU, num_workers), strict=True)
+    assert [part.tolist() for part in indices] == [batch.tolist() for batch in batches]
+    assert [len(part) for part in images] == [len(batch) for batch in batches]
+    assert torch.equal(torch.cat(images) * 255, expected)
 
 
 def test_batches_of_encoded_files_travel_in_two_blocks_of_memory(jpegs):
