@@ -10,10 +10,9 @@ config = {
         **training_opt,
         "method": "orthohash",
         "log_dir": training_opt["log_dir"].replace("stage_1", "orthohash"),
-        "num_epochs": 100,
     },
     "networks": {
-        "feat_model": {**stage_1["networks"]["feat_model"], "optim_params": {"lr": 1e-4}},
+        "feat_model": stage_1["networks"]["feat_model"],
         "hash_head": {"def_file": "./models/normalized_head.py"},
     },
     "criterions": {"targets": {"def_file": "./loss/orthohash.py"}},
