@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models import batch_norm_kernels as kernels
-from utils.optional_triton import channel_groups, triton
+from utils.optional_triton import channel_groups, early_launch, triton
 
 Activation = Literal["relu", "relu6"]
 
@@ -125,6 +125,7 @@ def _plan(x: Tensor, programs: int) -> tuple[tuple[int], dict[str, Any]]:
         "stages": STAGES,
         "num_warps": WARPS,
         **channel_groups(channels),
+        **early_launch(x.device),
     }
     return (blocks * triton.cdiv(rows, stripe_rows),), sizes
 
@@ -138,6 +139,7 @@ def _partials(x: Tensor, plan: dict[str, Any]) -> tuple[Tensor, tuple[int], dict
         "stripes": stripes,
         "block_stripes": BLOCK_STRIPES,
         "block_channels": COMBINED_CHANNELS,
+        **early_launch(x.device),
     }
     return partials, (triton.cdiv(x.shape[1], COMBINED_CHANNELS),), sizes
 
@@ -183,6 +185,7 @@ def _whole_plan(x: Tensor) -> tuple[tuple[int], dict[str, Any]] | None:
         "block_channels": block_channels,
         "num_warps": block_rows * block_channels // WHOLE_VALUES // 32,
         **channel_groups(channels),
+        **early_launch(x.device),
     }
     return (triton.cdiv(channels, block_channels),), sizes
 

@@ -4,7 +4,7 @@ A kernel's channels are groups * vector, as `channel_groups` gives them. Row off
 are added up in a fixed order (no atomics), so results are the same in every run.
 """
 
-from utils.optional_triton import jit_for_all, tl
+from utils.optional_triton import begin, jit_for_all, tl
 
 _kernel = jit_for_all("rows", "groups", "stripe_rows", "stripes")
 
@@ -63,11 +63,13 @@ def partial_statistics(  # type: ignore[no-untyped-def]
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Mean and sum of squared deviations of each stripe, into partials (stripes, 2, C).
 
     What is summed is x less the stripe's first row: a large mean does not cancel the variance.
     """
+    begin(early)
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
@@ -107,6 +109,7 @@ def combine_statistics(  # type: ignore[no-untyped-def]
     vector: tl.constexpr,
     block_stripes: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Statistics of all rows from those of the stripes, and the running ones.
 
@@ -114,6 +117,7 @@ def combine_statistics(  # type: ignore[no-untyped-def]
     S = Σ S_i + Σ n_i (m_i − m)², m = Σ n_i m_i / N (Chan, Golub & LeVeque, Updating Formulae and a
     Pairwise Algorithm for Computing Sample Variances, 1979), taken relative to m_0.
     """
+    begin(early)
     channels = groups * vector
     column = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
     used = column < channels
@@ -159,8 +163,10 @@ def transform(  # type: ignore[no-untyped-def]
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
+    early: tl.constexpr,
 ):
     """z = activation((x - mean) / sqrt(variance + eps) * weight + bias)."""
+    begin(early)
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
@@ -197,8 +203,10 @@ def partial_gradients(  # type: ignore[no-untyped-def]
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Σ dz and Σ dz (x - mean) of each stripe, into partials (stripes, 2, C)."""
+    begin(early)
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
@@ -238,8 +246,10 @@ def combine_gradients(  # type: ignore[no-untyped-def]
     vector: tl.constexpr,
     block_stripes: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """dbias = Σ dz, dweight = Σ dz x̂, with x̂ = (x - mean) / sqrt(variance + eps)."""
+    begin(early)
     channels = groups * vector
     column = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
     used = column < channels
@@ -277,8 +287,10 @@ def input_gradient(  # type: ignore[no-untyped-def]
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
+    early: tl.constexpr,
 ):
     """dx = weight · rstd · (dz − Σ dz / N − x̂ Σ dz x̂ / N); with frozen statistics no sums."""
+    begin(early)
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
     used = column < channels
@@ -337,8 +349,10 @@ def normalise(  # type: ignore[no-untyped-def]
     activation: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Statistics of all rows, the running ones, and z as of `transform`."""
+    begin(early)
     column, offsets, used, inside = _whole_place(rows, groups * vector, block_rows, block_channels)
     scale = tl.load(weight + column, mask=used, other=0.0)
     shift = tl.load(bias + column, mask=used, other=0.0)
@@ -378,8 +392,10 @@ def all_gradients(  # type: ignore[no-untyped-def]
     activation: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """dbias, dweight and dx as of `combine_gradients` and `input_gradient`."""
+    begin(early)
     column, offsets, used, inside = _whole_place(rows, groups * vector, block_rows, block_channels)
     center = tl.load(mean + column, mask=used, other=0.0)
     rstd = tl.rsqrt(tl.load(variance + column, mask=used, other=1.0) + eps)

@@ -21,12 +21,12 @@ from torch.autograd.function import once_differentiable
 
 from models import depthwise_conv_kernels as kernels
 from models.overlapped_conv import beside
-from utils.optional_triton import channel_groups, triton
+from utils.optional_triton import channel_groups, early_launch, triton
 
 WARPS = 4
-REDUCE_WARPS = 4  # of the kernel that sums
+REDUCE_WARPS = 2  # of the kernel that sums
 BLOCK_CHANNELS = 32
-VALUES = 8  # of a column that a thread holds: 16 bytes in half precision
+VALUES = 4  # of a column that a thread holds: 8 bytes in half precision
 REDUCED_VALUES = {1: 8, 3: 4, 5: 4, 7: 2}  # by kernel size: it holds k·k sums of each
 KERNEL_SIZES = tuple(REDUCED_VALUES)
 COLUMNS = (4, 7)  # of a span; the one that leaves fewer columns over
@@ -119,7 +119,7 @@ def _convolution(x: Tensor, taps: Tensor, size: ConvSize, turned: bool) -> Tenso
     y = _empty_images(x, size.out_height, size.out_width)
     columns = min(COLUMNS, key=lambda each: triton.cdiv(size.out_width, each) * each)
     spans = size.batch * size.out_height * triton.cdiv(size.out_width, columns)
-    grid, plan = _plan(size, spans, columns, VALUES)
+    grid, plan = _plan(x, size, spans, columns, VALUES)
     first, step = (taps[-1], -1) if turned else (taps, 1)
     kernels.convolve[grid](x, first, y, tap_step=step, **plan)
     return y
@@ -132,7 +132,7 @@ def _strided_input_gradient(dy: Tensor, taps: Tensor, size: ConvSize) -> Tensor:
     cell_rows = (size.height - 1 + size.top) // stride - size.top // stride + 1
     cell_columns = (size.width - 1 + size.left) // stride - size.left // stride + 1
     spans = size.batch * cell_rows * triton.cdiv(cell_columns, CELLS)
-    grid, plan = _plan(size, spans, CELLS * stride, VALUES)
+    grid, plan = _plan(dy, size, spans, CELLS * stride, VALUES)
     cells = {"cell_rows": cell_rows, "cell_columns": cell_columns}
     kernels.deal_out[grid](dy, taps, dx, **cells, **plan)
     return dx
@@ -142,7 +142,7 @@ def _weight_gradient(x: Tensor, dy: Tensor, size: ConvSize, dtype: torch.dtype) 
     """(C, 1, k, k); its memory is the same in either memory format, its strides are an image's."""
     columns = REDUCED_COLUMNS
     spans = size.batch * size.out_height * triton.cdiv(size.out_width, columns)
-    (programs,), plan = _plan(size, spans, columns, REDUCED_VALUES[size.kernel], REDUCE_WARPS)
+    (programs,), plan = _plan(x, size, spans, columns, REDUCED_VALUES[size.kernel], REDUCE_WARPS)
     blocks = triton.cdiv(size.channels, BLOCK_CHANNELS)
     most = min(max(REDUCE_PROGRAMS // blocks, 1), programs // blocks)
     block_spans = plan["block_spans"]
@@ -157,7 +157,7 @@ def _weight_gradient(x: Tensor, dy: Tensor, size: ConvSize, dtype: torch.dtype) 
     dweight = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
     kernels.combine_weight_gradient[(triton.cdiv(number * size.channels, COMBINED_SUMS),)](
         partials, dweight, size.channels, stripes, number,
-        COMBINED_STRIPES, COMBINED_SUMS, num_warps=WARPS,
+        COMBINED_STRIPES, COMBINED_SUMS, num_warps=WARPS, **early_launch(x.device),
     )  # fmt: skip
     return dweight
 
@@ -170,7 +170,7 @@ def _empty_images(like: Tensor, height: int, width: int) -> Tensor:
 
 
 def _plan(
-    size: ConvSize, spans: int, columns: int, values: int, warps: int = WARPS
+    x: Tensor, size: ConvSize, spans: int, columns: int, values: int, warps: int = WARPS
 ) -> tuple[tuple[int], dict[str, Any]]:
     """Grid and sizes of a kernel that goes through all spans, with so many values a thread."""
     block_spans = 32 * warps * values // BLOCK_CHANNELS
@@ -182,6 +182,7 @@ def _plan(
         "num_warps": warps,
         **channel_groups(size.channels),
         **size.arguments(),
+        **early_launch(x.device),
     }
     blocks = triton.cdiv(size.channels, BLOCK_CHANNELS)
     return (blocks * triton.cdiv(spans, block_spans),), sizes

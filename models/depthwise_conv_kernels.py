@@ -5,7 +5,7 @@ they may point before an image, but what lies outside of it is masked. Sums are 
 in a fixed order (no atomics), so results are the same in every run.
 """
 
-from utils.optional_triton import jit_for_all, tl
+from utils.optional_triton import begin, jit_for_all, tl
 
 _kernel = jit_for_all(
     *("spans", "groups", "height", "width", "out_height", "out_width", "top", "left"),
@@ -84,8 +84,10 @@ def convolve(  # type: ignore[no-untyped-def]
     columns: tl.constexpr,
     block_spans: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """y[r, c] = Σ x[r s − top + i, c s − left + j] taps[i, j]; tap n lies at n · tap_step · C."""
+    begin(early)
     channels = groups * vector
     channel, block = _channels(channels, block_channels)
     span = block * block_spans + tl.arange(0, block_spans)
@@ -138,8 +140,10 @@ def deal_out(  # type: ignore[no-untyped-def]
     columns: tl.constexpr,
     block_spans: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """The gradient of the input: pixel s a + r − top of a column gets Σ dy[a − m] taps[r + s m]."""
+    begin(early)
     channels = groups * vector
     cells: tl.constexpr = columns // stride
     reach: tl.constexpr = (kernel - 1) // stride  # cells before its own that a pixel hears of
@@ -201,8 +205,10 @@ def partial_weight_gradient(  # type: ignore[no-untyped-def]
     columns: tl.constexpr,
     block_spans: tl.constexpr,
     block_channels: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Σ dy[r, c] x[r s − top + i, c s − left + j] of stripes, into partials (stripes, k·k, C)."""
+    begin(early)
     channels = groups * vector
     channel, stripe = _channels(channels, block_channels)
     first = stripe * stripe_spans
@@ -250,8 +256,10 @@ def combine_weight_gradient(  # type: ignore[no-untyped-def]
     number: tl.constexpr,
     block_stripes: tl.constexpr,
     block_sums: tl.constexpr,
+    early: tl.constexpr,
 ):
     """dweight (C, number) from the sums of the stripes (stripes, number, C)."""
+    begin(early)
     entry = tl.program_id(0) * block_sums + tl.arange(0, block_sums)
     used = entry < number * channels
     total = tl.zeros([block_stripes, block_sums], dtype=tl.float32)

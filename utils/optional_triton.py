@@ -3,7 +3,9 @@
 It comes with torch's CUDA builds only. Without it the kernels can be imported but never run.
 """
 
+import os
 from collections.abc import Callable
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,6 +34,33 @@ def jit_for_all(*sizes: str) -> Callable[[Any], Any]:
         return triton.jit(function, do_not_specialize=sizes) if triton else function
 
     return decorate
+
+
+@jit_for_all()
+def begin(early: tl.constexpr):  # type: ignore[no-untyped-def]
+    """First in a kernel of `early_launch`: let the next one start, and wait for the one before.
+
+    Nothing is read or written before the wait, which is for all of that kernel and so, as each
+    waits for its own, for all before it.
+    """
+    if early:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
+@lru_cache(maxsize=16)
+def early_launch(device: torch.device) -> dict[str, bool]:
+    """Arguments of a kernel's launch that let it start while the one before it ends, if it can.
+
+    Programmatic dependent launch, of NVIDIA GPUs from compute capability 9.0 on.
+    """
+    known = triton is not None and hasattr(getattr(tl.extra, "cuda", None), "gdc_wait")
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if not known or interpreted or device.type != "cuda" or torch.version.cuda is None:
+        return {"early": False}
+    if torch.cuda.get_device_capability(device) < (9, 0):
+        return {"early": False}
+    return {"early": True, "launch_pdl": True}
 
 
 def channel_groups(channels: int) -> dict[str, int]:

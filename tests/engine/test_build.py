@@ -57,6 +57,17 @@ def test_each_network_keeps_its_own_rate_and_fixed_ones_are_left_out(tmp_path):
     assert not any(p.requires_grad for p in model.feat_model.parameters())
 
 
+def test_an_optimizer_has_all_parameters_the_largest_first(tmp_path):
+    config = make_config(tmp_path)
+    model = build_networks(config, 5)
+    optimizer = build_optimizer(config, model, build_criterions(config, 5, COUNTS, _cpu()))
+    for group in optimizer.param_groups:
+        sizes = [parameter.numel() for parameter in group["params"]]
+        assert sizes == sorted(sizes, reverse=True)
+        expected = {id(each) for each in model.get_submodule(group["name"]).parameters()}
+        assert {id(each) for each in group["params"]} == expected
+
+
 def test_nothing_left_to_train_is_an_error(tmp_path):
     config = make_config(tmp_path)
     for network in config.networks.values():

@@ -11,8 +11,9 @@ from timm.layers import Conv2dSame
 from torch import nn
 from triton_kernels import DEVICE, needs_gpu, needs_kernels, run_in_the_interpreter
 
-from models import depthwise_conv, depthwise_conv_function
+from models import batch_norm_function, depthwise_conv, depthwise_conv_function
 from models.depthwise_conv import DepthwiseConv2d, replace_depthwise_convs
+from models.fused_batch_norm import fuse_batch_norms
 from utils import optional_triton
 
 
@@ -349,3 +350,37 @@ def test_a_gpu_s_results_are_the_same_bits_in_every_run_and_in_a_graph():
     torch.cuda.synchronize()
     assert all(map(torch.equal, first, second))
     assert all(map(torch.equal, first, third))
+
+
+@needs_gpu
+def test_early_launches_in_a_graph_change_no_bit(monkeypatch):
+    def gradients():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 32, 1), nn.BatchNorm2d(32), nn.ReLU6())
+        for _ in range(4):
+            conv = nn.Conv2d(32, 32, 3, padding=1, groups=32, bias=False)
+            model.extend([conv, nn.BatchNorm2d(32), nn.ReLU6()])
+        fuse_batch_norms(model)
+        replace_depthwise_convs(model)
+        model.to(DEVICE, memory_format=torch.channels_last)
+        images = torch.randn(4, 3, 20, 20, device=DEVICE).to(memory_format=torch.channels_last)
+
+        def run():
+            model.zero_grad()
+            (model(images) ** 2).mean().backward()
+
+        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        with torch.cuda.stream(stream):
+            run()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, stream=stream):
+            run()
+        for _ in range(20):
+            graph.replay()
+        torch.cuda.synchronize()
+        return [each.grad.clone() for each in model.parameters()]
+
+    found = gradients()
+    for module in (depthwise_conv_function, batch_norm_function):
+        monkeypatch.setattr(module, "early_launch", lambda device: {"early": False})
+    assert all(torch.equal(*pair) for pair in zip(found, gradients(), strict=True))

@@ -43,3 +43,27 @@ def test_kernels_run_on_a_gpu_only(monkeypatch):
     assert optional_triton.runs_kernels(torch.empty(1))
     monkeypatch.setattr(optional_triton, "triton", None)
     assert not optional_triton.runs_kernels(torch.empty(1))
+
+
+def test_kernels_start_early_on_gpus_that_can(monkeypatch):
+    pytest.importorskip("triton")
+    gpu = torch.device("cuda", 0)
+    capability = (9, 0)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    decide = optional_triton.early_launch.__wrapped__
+    assert decide(gpu) == {"early": True, "launch_pdl": True}
+    assert decide(torch.device("cpu")) == {"early": False}
+    capability = (8, 0)
+    assert decide(gpu) == {"early": False}
+    capability = (10, 0)
+    assert decide(gpu)["early"]
+    monkeypatch.setattr(torch.version, "cuda", None)  # AMD's
+    assert decide(gpu) == {"early": False}
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert decide(gpu) == {"early": False}
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setattr(optional_triton, "triton", None)
+    assert decide(gpu) == {"early": False}
