@@ -1,13 +1,15 @@
 """TrivialAugment of a whole batch on its own device: an operation of each image's own."""
 
 import math
+from collections.abc import Callable
 from enum import IntEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.color_jitter import blend, grey
+from data.color_jitter import blend, brightness, contrast, saturation
 from data.to_device import constant, upload
 
 LEVELS = 31  # strengths of an operation, evenly spaced from none to its widest
@@ -63,35 +65,51 @@ def _on_host(generator: torch.Generator) -> torch.Generator:
     return torch.Generator().manual_seed(seed % 2**63)
 
 
+class _Draws(NamedTuple):
+    """What is drawn for each image, (B,): operation, level in 0..1, sign."""
+
+    operations: Tensor
+    levels: Tensor
+    signs: Tensor
+
+    @property
+    def amounts(self) -> Tensor:
+        """Level and sign in one."""
+        return self.levels * self.signs
+
+
 def change_images(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
     """Apply to each image (B, 3, S, S) of 0..255 its operation (B,), level in 0..1 and sign (B,).
 
-    operations: on the CPU, so that each family of operations gets its images alone and the host
-        need not wait for a GPU to tell how many. The others are on the pixels' device.
+    operations: on the CPU, so that each change gets its images alone and the host need not wait
+        for a GPU to tell how many. The others are on the pixels' device.
     """
-    families = (
-        (Operation.SHEAR_X, Operation.ROTATE, _move),
-        (Operation.BRIGHTNESS, Operation.SHARPNESS, _mix),
-        (Operation.POSTERIZE, Operation.EQUALIZE, _map_tones),
-    )
-    changed = pixels.clone()
-    on_device = upload(operations, pixels.device)
-    for first, last, change in families:
-        chosen = ((operations >= first) & (operations <= last)).nonzero()[:, 0]
-        if len(chosen):
-            rows = upload(chosen, pixels.device)
-            new = change(pixels[rows], on_device[rows], levels[rows], signs[rows])
-            changed.index_copy_(0, rows, new)
+    order = upload(operations.argsort(), pixels.device)
+    ends = operations.bincount(minlength=len(Operation)).cumsum(0).tolist()
+    grouped = pixels[order]
+    drawn = [upload(operations, pixels.device), levels, signs]
+    draws = [each[order] for each in drawn]
+    changed = torch.empty_like(pixels)
+    for first, last, change in _CHANGES:
+        start, stop = ends[first - 1] if first else 0, ends[last]
+        if start < stop:
+            part = slice(start, stop)
+            new = change(grouped[part], _Draws(*(each[part] for each in draws)))
+            changed.index_copy_(0, order[part], new)
     return changed
 
 
-def _move(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
+def _keep(pixels: Tensor, draws: _Draws) -> Tensor:
+    return pixels
+
+
+def _move(pixels: Tensor, draws: _Draws) -> Tensor:
     """Shear about the upper left corner, shift, or turn about the centre; black moves in."""
-    amounts = levels * signs
+    amounts = draws.amounts
     zero = torch.zeros_like(amounts)
 
     def only(operation: Operation, values: Tensor) -> Tensor:
-        return torch.where(operations == operation, values, zero)
+        return torch.where(draws.operations == operation, values, zero)
 
     angle = only(Operation.ROTATE, _TURN * amounts)
     x_of_y = only(Operation.SHEAR_X, _SHEAR * amounts)
@@ -107,18 +125,20 @@ def _move(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> 
     return functional.grid_sample(pixels, grid, mode="nearest", align_corners=False)
 
 
-def _mix(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
-    """Blend with black, grey, mean grey, or the smoothed image."""
-    shades = grey(pixels)
-    others = {
-        Operation.COLOR: shades,
-        Operation.CONTRAST: shades.mean((2, 3), keepdim=True),
-        Operation.SHARPNESS: _smooth(pixels),
-    }
-    other = torch.zeros_like(pixels)
-    for operation, values in others.items():
-        other = torch.where((operations == operation).view(-1, 1, 1, 1), values, other)
-    return blend(pixels, other, 1 + _BLEND * levels * signs)
+def _brighten(pixels: Tensor, draws: _Draws) -> Tensor:
+    return brightness(pixels, 1 + _BLEND * draws.amounts)
+
+
+def _colour(pixels: Tensor, draws: _Draws) -> Tensor:
+    return saturation(pixels, 1 + _BLEND * draws.amounts)
+
+
+def _contrast(pixels: Tensor, draws: _Draws) -> Tensor:
+    return contrast(pixels, 1 + _BLEND * draws.amounts)
+
+
+def _sharpen(pixels: Tensor, draws: _Draws) -> Tensor:
+    return blend(pixels, _smooth(pixels), 1 + _BLEND * draws.amounts)
 
 
 def _smooth(pixels: Tensor) -> Tensor:
@@ -130,24 +150,31 @@ def _smooth(pixels: Tensor) -> Tensor:
     return smoothed
 
 
-def _map_tones(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Tensor) -> Tensor:
-    """Posterise, solarise, stretch or equalise: a table (B, 3, 256) of each channel's new tones."""
+def _posterise(pixels: Tensor, draws: _Draws) -> Tensor:
+    step = torch.exp2(torch.round(_BITS * draws.levels)).view(-1, 1, 1, 1)
+    return (pixels.round() / step).floor_().mul_(step)
+
+
+def _solarise(pixels: Tensor, draws: _Draws) -> Tensor:
+    tones = pixels.round()
+    return torch.where(tones >= (255 * (1 - draws.levels)).view(-1, 1, 1, 1), 255 - tones, tones)
+
+
+def _stretch(pixels: Tensor, draws: _Draws) -> Tensor:
+    return _map_tones(pixels, _stretched)
+
+
+def _equalise(pixels: Tensor, draws: _Draws) -> Tensor:
+    return _map_tones(pixels, _equalised)
+
+
+def _map_tones(pixels: Tensor, make_table: Callable[[Tensor], Tensor]) -> Tensor:
+    """Give each channel the new tones (B, 3, 256) that are made of its histogram (B, 3, 256)."""
     tones = pixels.round().long().flatten(2)
     counts = torch.zeros(*tones.shape[:2], 256, dtype=torch.long, device=pixels.device)
-    counts.scatter_add_(2, tones, torch.ones_like(tones))
-    values = torch.arange(256, device=pixels.device)
-    bits = torch.round(_BITS * levels).long().view(-1, 1, 1)
-    inverted = values >= (255 * (1 - levels)).view(-1, 1, 1)
-    tables = {
-        Operation.POSTERIZE: (values >> bits) << bits,
-        Operation.SOLARIZE: torch.where(inverted, 255 - values, values),
-        Operation.AUTOCONTRAST: _stretched(counts),
-        Operation.EQUALIZE: _equalised(counts),
-    }
-    table = values.expand_as(counts)
-    for operation, new in tables.items():
-        table = torch.where((operations == operation).view(-1, 1, 1), new, table)
-    return table.gather(2, tones).view(pixels.shape).to(pixels.dtype)
+    counts.scatter_add_(2, tones, counts.new_ones(1, 1, 1).expand_as(tones))
+    table = make_table(counts).to(pixels.dtype)
+    return table.gather(2, tones).view(pixels.shape)
 
 
 def _stretched(counts: Tensor) -> Tensor:
@@ -168,3 +195,17 @@ def _equalised(counts: Tensor) -> Tensor:
     below = counts.cumsum(2) - counts
     table = (below + step // 2) // step.clamp(min=1)
     return torch.where(step > 0, table.clamp(max=255), values)
+
+
+_CHANGES = (  # of the operations from the first to the last
+    (Operation.IDENTITY, Operation.IDENTITY, _keep),
+    (Operation.SHEAR_X, Operation.ROTATE, _move),
+    (Operation.BRIGHTNESS, Operation.BRIGHTNESS, _brighten),
+    (Operation.COLOR, Operation.COLOR, _colour),
+    (Operation.CONTRAST, Operation.CONTRAST, _contrast),
+    (Operation.SHARPNESS, Operation.SHARPNESS, _sharpen),
+    (Operation.POSTERIZE, Operation.POSTERIZE, _posterise),
+    (Operation.SOLARIZE, Operation.SOLARIZE, _solarise),
+    (Operation.AUTOCONTRAST, Operation.AUTOCONTRAST, _stretch),
+    (Operation.EQUALIZE, Operation.EQUALIZE, _equalise),
+)
