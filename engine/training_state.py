@@ -95,7 +95,7 @@ def save(run: Run, training: Training, best: bool = False) -> None:
             {
                 "networks": states,
                 "losses": {n: c.loss.state_dict() for n, c in training.criterions.items()},
-                "optimizer": training.optimizer.state_dict(),
+                "optimizer": _optimizer_state(training),
                 "scheduler": training.scheduler.state_dict(),
                 "seconds": run.seconds_so_far(),
                 "step": training.step,
@@ -145,6 +145,9 @@ def _restore_shared(run: Run, training: Training, checkpoint: dict[str, Any], pa
     for found, expected in zip(groups, own, strict=True):
         if expected.keys() - found.keys():
             raise KeyError(f"optimizer.{min(expected.keys() - found.keys())}")
+    for found, order in zip(groups, _module_order(training), strict=True):
+        numbers = dict(zip(order, found["params"], strict=True))
+        found["params"] = [numbers[place] for place in range(len(order))]
     optimizer.load_state_dict(checkpoint["optimizer"])
     _check_moments(optimizer)
     scheduler.load_state_dict(checkpoint["scheduler"])
@@ -154,6 +157,24 @@ def _restore_shared(run: Run, training: Training, checkpoint: dict[str, Any], pa
     training.best_epoch, training.best_map = checkpoint["best_epoch"], checkpoint["best_map"]
     run.seconds.update(checkpoint["seconds"])
     run.images_per_second = images_per_second(run, training)
+
+
+def _optimizer_state(training: Training) -> dict[str, Any]:
+    """The optimizer's state, with the parameters of a group in the order of `_module_order`."""
+    state = training.optimizer.state_dict()
+    for group, order in zip(state["param_groups"], _module_order(training), strict=True):
+        group["params"] = [group["params"][place] for place in order]
+    return state
+
+
+def _module_order(training: Training) -> list[list[int]]:
+    """Of each group the places of its parameters, in the order in which the modules have them.
+
+    That is how checkpoints have them: the order in the optimizer is no part of a run.
+    """
+    known = {parameter: number for number, parameter in enumerate(training.objective.parameters())}
+    numbers = [[known[each] for each in g["params"]] for g in training.optimizer.param_groups]
+    return [sorted(range(len(each)), key=each.__getitem__) for each in numbers]
 
 
 def _check_alike(found: Any, own: Any, where: str) -> None:

@@ -307,6 +307,19 @@ def test_a_checkpoint_from_before_positions_were_kept_is_taken_up_at_its_epoch(t
     assert train_and_test(config, resume=True)["map"] == whole["map"]
 
 
+def test_a_checkpoint_from_before_optimizers_had_the_largest_first_goes_on(tmp_path, monkeypatch):
+    """Both that optimizer's plain state, as it was saved then, and what is saved now."""
+    expected = train_and_test(_stage_1(tmp_path, tmp_path / "whole"))
+    config = _stage_1(tmp_path, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.build._largest_first", lambda module: list(module.parameters()))
+        patch.setattr(training_state, "_optimizer_state", lambda t: t.optimizer.state_dict())
+        _stop_at(patch, [3])
+        assert _attempt(config) is None
+    assert train_and_test(config, resume=True)["map"] == expected["map"]
+    _assert_same(_left_in(tmp_path / "whole"), _left_in(tmp_path / "run"))
+
+
 def _damage(values, path, value):
     """Replace what is at a path within nested values; drop it if `value` is DROP."""
     *above, last = path
