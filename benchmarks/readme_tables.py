@@ -16,7 +16,13 @@ from utils.atomic_file import write_text
 PROJECT = Path(__file__).resolve().parent.parent
 RECORDS = PROJECT / "logs" / "records"
 PAGES = {
-    PROJECT / "README.md": ["cifar100_lt", "cifar100_lt_groups", "cifar10", "digits_lt"],
+    PROJECT / "README.md": [
+        "cifar100_lt",
+        "cifar100_lt_significance",
+        "cifar100_lt_groups",
+        "cifar10",
+        "digits_lt",
+    ],
     PROJECT / "docs" / "performance.md": ["speed"],
 }
 
@@ -106,7 +112,8 @@ def cifar100_lt_significance() -> str:
     """Differences of MAPs on the same queries, from benchmarks.significance, a line a pair."""
     found = {
         (row["imbalance_factor"], row["method"], row["against"], int(row["code_length"])): row
-        for row in read_records("cifar100_lt_significance")
+        for row in read_records("significance")
+        if row["dataset"] == "Cifar100_LT"
     }
     bits = [f"{length} bits" for length in CODE_LENGTHS]
     lines = []
@@ -118,10 +125,11 @@ def cifar100_lt_significance() -> str:
 
 
 def _difference(row: Row) -> str:
-    """The difference with its interval, and p where the interval holds 0."""
+    """The difference with its interval, p where the interval holds 0, and how many seeds."""
     difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
     p_value = f", p = {float(row['p_value']):.2g}" if low <= 0 <= high else ""
-    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f}{p_value})"
+    seeds = "1 seed" if row["seeds"] == "1" else f"{row['seeds']} seeds"
+    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f}{p_value}), {seeds}"
 
 
 def _long_tail_rows(factor: str) -> Iterator[tuple[str, str, list[list[Row]]]]:

@@ -59,18 +59,20 @@ def test_differences_stand_by_code_length_with_p_where_they_may_be_none(monkeypa
     row = {
         "imbalance_factor": "100", "method": "ours", "against": "csq", "code_length": "64",
         "difference": "0.0123", "low": "0.0101", "high": "0.0149", "p_value": "0.0001",
+        "dataset": "Cifar100_LT", "seeds": "3",
     }  # fmt: skip
     rows = [
         {**row, "difference": "0.5"},
         row,
-        {**row, "code_length": "32", "low": "-0.001", "p_value": "0.0714"},
+        {**row, "code_length": "32", "low": "-0.001", "p_value": "0.0714", "seeds": "1"},
+        {**row, "dataset": "Digits_LT", "difference": "0.7"},
     ]
     monkeypatch.setattr(readme_tables, "read_records", lambda name: rows)
     (line,) = readme_tables.cifar100_lt_significance().splitlines()[2:]
     assert line.strip("| ").split(" | ")[1:] == [
         "stage 2, meta-embedding - CSQ",
-        "+0.0123 (-0.0010 to +0.0149, p = 0.071)",
-        "+0.0123 (+0.0101 to +0.0149)",
+        "+0.0123 (-0.0010 to +0.0149, p = 0.071), 1 seed",
+        "+0.0123 (+0.0101 to +0.0149), 3 seeds",
         "-",
     ]
 
