@@ -38,24 +38,28 @@ class Stage:
     balanced: tuple[str, ...] = ()
 
 
+EPOCHS_20 = ("training_opt.num_epochs=20", "training_opt.evaluate_interval=20")
+ENOUGH_IMAGES = (  # to learn statistics from, and to do without inventing more
+    "networks.feat_model.fix_statistics=false",
+    "training_opt.augmentation.trivial_augment=false",
+)
 LARGE_BATCHES = (
     "training_opt.batch_size=256",
     "training_opt.optimizer.params.lr=2e-3",
     "networks.feat_model.optim_params.lr=4e-4",
 )
-EPOCHS_20 = ("training_opt.num_epochs=20", "training_opt.evaluate_interval=5")
+BALANCED = (*ENOUGH_IMAGES, *LARGE_BATCHES)  # docs/long_tail_study.md, section 5
 FOLDER = "config/Cifar100_LT"
-BALANCED = LARGE_BATCHES
-STAGE_1 = Stage(f"{FOLDER}/stage_1.py", ("training_opt.num_epochs=15", *BALANCED))
+STAGE_1 = Stage(f"{FOLDER}/stage_1.py", (*EPOCHS_20, *BALANCED))
 STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", BALANCED)
 METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet": (Stage(f"{FOLDER}/lthnet_published.py", EPOCHS_20),),
     "lthnet_k0": (Stage(f"{FOLDER}/lthnet_published_k0.py", EPOCHS_20),),
     "lthnet_sq": (Stage(f"{FOLDER}/lthnet_published_sq.py", EPOCHS_20),),
     "lthnet_sq_k0": (Stage(f"{FOLDER}/lthnet_published_sq_k0.py", EPOCHS_20),),
-    "hashnet": (Stage(f"{FOLDER}/hashnet.py", EPOCHS_20),),
-    "csq": (Stage(f"{FOLDER}/csq.py", (*EPOCHS_20, *LARGE_BATCHES)),),
-    "orthohash": (Stage(f"{FOLDER}/orthohash.py", (*EPOCHS_20, *LARGE_BATCHES)),),
+    "hashnet": (Stage(f"{FOLDER}/hashnet.py", (*EPOCHS_20, *ENOUGH_IMAGES)),),
+    "csq": (Stage(f"{FOLDER}/csq.py", (*EPOCHS_20, *BALANCED)),),
+    "orthohash": (Stage(f"{FOLDER}/orthohash.py", (*EPOCHS_20, *BALANCED)),),
     "ours": (STAGE_1, STAGE_2),
     "direct": (STAGE_1,),
 }
