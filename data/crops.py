@@ -34,6 +34,11 @@ class Crops:
     boxes: np.ndarray
     flips: np.ndarray
 
+    def part(self, first: int, last: int) -> "Crops":
+        """The crops from one to before another."""
+        rows = slice(first, last)
+        return Crops(self.regions[rows], self.boxes[rows], self.flips[rows])
+
 
 def stack_crops(crops: Sequence[Crop]) -> Crops:
     """Return single crops as arrays."""

@@ -1,7 +1,7 @@
 """Images that stream from their files: read by workers, decoded there or on the GPU."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from data.augment import Augmentation, distort, normalise
 from data.content import checked_digests
+from data.crops import Crops
 from data.file_reader import FileReader, RawBatch, collate
 from data.grouping import AT_ONCE, group_batches
 from data.jpeg import decode_jpegs, decoder_error
@@ -22,6 +23,9 @@ from data.source import Source
 from data.to_device import upload, with_index
 from utils.errors import UserError
 from utils.stop_signals import SIGNALS
+
+LEAST_GROUPS = 16  # of an epoch, so that each of as many workers has one to read
+DECODED_BYTES = 2**28  # of pixels at a time, unless one image has more
 
 Decoder = Literal["auto", "cpu", "gpu"]
 DECODERS = get_args(Decoder)
@@ -91,12 +95,12 @@ def stream_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and indices as `FileImages.batches` says.
 
-    Small batches are read, decoded and cropped several at once: beside training a decoder is often
-    kept waiting, which then is shared among more images.
+    Where a GPU decodes, small batches are read, decoded and cropped several at once: beside
+    training a decoder is often kept waiting, which then is shared among more images.
     """
     if not index_batches:
         return
-    at_once = _images_at_once(reader, device)
+    at_once = _images_at_once(reader, device, sum(map(len, index_batches)))
     groups = list(group_batches(index_batches, at_once))
     loader = DataLoader(
         reader,
@@ -125,26 +129,34 @@ def _finished(
     """Yield the normalised images (n, 3, S, S) of what workers have read at once."""
     augmentation = reader.augmentation
     generator = torch.Generator(device).manual_seed(reader.seed)
-    decoded = _decoded_batches(loader, reader.source, device)
-    if device.type == "cuda":  # the next batch is decoded while this one is resized
+    decoded = _decoded_pieces(loader, reader.source, device)
+    if device.type == "cuda":  # the next piece is decoded while this one is resized
         decoded = prefetch(decoded, depth=1)
+    crops: list[Tensor] = []
     with closing(decoded):
-        for batch in decoded:
-            pixels = _cropped(batch, augmentation, device)
+        for piece in decoded:
+            if piece.images is not None:
+                crops.append(_cropped(piece, augmentation, device))
+            if not piece.is_last:
+                continue
+            pixels = _whole_batch(piece.raw, crops, device)
+            crops = []
             if reader.training:
                 pixels = distort(pixels, augmentation, generator)
             yield normalise(pixels, augmentation)
 
 
 class _Decoded(NamedTuple):
-    """A batch, and the pixels of its JPEG files, if there are any, which are there at `ready`."""
+    """A piece of a batch, and the pixels of its JPEG files, if it has any, there at `ready`."""
 
     raw: RawBatch
     images: PackedImages | None
+    crops: Crops
+    is_last: bool
     ready: torch.cuda.Event | None
 
 
-def _decoded_batches(
+def _decoded_pieces(
     loader: Iterator[RawBatch | UserError], source: Source, device: torch.device
 ) -> Generator[_Decoded, None, None]:
     """Yield what workers have read, its JPEG files decoded by the device.
@@ -155,42 +167,63 @@ def _decoded_batches(
     for raw in loader:
         if isinstance(raw, UserError):
             raise raw
-        if device.type != "cuda":
-            yield _Decoded(raw, _decode(raw, source, device), None)
-            continue
-        stream = side_stream(device, "decoding")
-        with torch.cuda.stream(stream):
-            images = _decode(raw, source, device)
-            ready = stream.record_event()
-        yield _Decoded(raw, images, ready)
+        pieces = raw.files.pieces(DECODED_BYTES)
+        if not pieces:
+            yield _Decoded(raw, None, raw.crops, True, None)
+        for first, last in pieces:
+            with _decoding_stream(device) as stream:
+                images = _decode(raw, first, last, source, device)
+                ready = stream.record_event() if stream else None
+            crops = raw.crops.part(first, last)
+            yield _Decoded(raw, images, crops, last == len(raw.indices), ready)
 
 
-def _decode(raw: RawBatch, source: Source, device: torch.device) -> PackedImages | None:
+@contextmanager
+def _decoding_stream(device: torch.device) -> Iterator[torch.cuda.Stream | None]:
+    if device.type != "cuda":
+        yield None
+        return
+    stream = side_stream(device, "decoding")
+    with torch.cuda.stream(stream):
+        yield stream
+
+
+def _decode(
+    raw: RawBatch, first: int, last: int, source: Source, device: torch.device
+) -> PackedImages:
     def read(position: int) -> Any:
-        return source.read(int(raw.indices[position]))
+        return source.read(int(raw.indices[first + position]))
 
-    return decode_jpegs(raw.files, device, read) if len(raw.indices) else None
+    return decode_jpegs(raw.files.part(first, last), device, read)
 
 
-def _cropped(batch: _Decoded, augmentation: Augmentation, device: torch.device) -> Tensor:
-    """Return (B, 3, S, S) float32 pixels of 0..255."""
-    raw, images, ready = batch
-    if images is None:
-        return upload(raw.pixels, device).float()
-    if ready is not None:
+def _cropped(piece: _Decoded, augmentation: Augmentation, device: torch.device) -> Tensor:
+    """Return (n, 3, S, S) float32 pixels of 0..255 of a piece's JPEG files."""
+    images = piece.images
+    assert images is not None
+    if piece.ready is not None:
         stream = torch.cuda.current_stream(device)
-        stream.wait_event(ready)
+        stream.wait_event(piece.ready)
         images.line.record_stream(stream)
-    crops = resize_crops(images, raw.crops, augmentation.image_size, augmentation.interpolation)
+    return resize_crops(images, piece.crops, augmentation.image_size, augmentation.interpolation)
+
+
+def _whole_batch(raw: RawBatch, crops: list[Tensor], device: torch.device) -> Tensor:
+    """Return (B, 3, S, S) float32 pixels of 0..255: what workers cropped, and the device."""
+    if not crops:
+        return upload(raw.pixels, device).float()
+    joined = crops[0] if len(crops) == 1 else torch.cat(crops)
     if not len(raw.pixels):
-        return crops
-    pixels = torch.empty((len(raw.pixels) + len(crops), *crops.shape[1:]), device=device)
+        return joined
+    pixels = torch.empty((len(raw.pixels) + len(joined), *joined.shape[1:]), device=device)
     pixels.index_copy_(0, upload(raw.pixel_rows, device), upload(raw.pixels, device).float())
-    return pixels.index_copy_(0, upload(raw.file_rows, device), crops)
+    return pixels.index_copy_(0, upload(raw.file_rows, device), joined)
 
 
-def _images_at_once(reader: FileReader, device: torch.device) -> int:
-    return AT_ONCE if device.type == "cuda" and reader.keep_jpegs else 1
+def _images_at_once(reader: FileReader, device: torch.device, total: int) -> int:
+    if device.type != "cuda" or not reader.keep_jpegs:
+        return 1
+    return min(AT_ONCE, max(1, total // LEAST_GROUPS))
 
 
 def _numbered(groups: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:

@@ -1,4 +1,4 @@
-"""Consecutive batches made at once: of few images, launching kernels takes longer than they do."""
+"""Consecutive batches made at once: of few images, launches take longer than the kernels."""
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar

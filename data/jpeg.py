@@ -29,8 +29,8 @@ def read_plain_jpeg(path: Path) -> tuple[bytes, tuple[int, int]] | None:
     """Return a JPEG file's bytes and (width, height), None if Pillow should decode the file.
 
     Plain are complete, upright files of YCbCr pixels, of sides from MIN_SIDE to MAX_SIDE, that
-    every decoder takes for the same colours. Progressive ones
-    are not: no hardware decodes them, and workers do so in parallel; nor are rare subsamplings.
+    every decoder takes for the same colours. Progressive ones are not: no hardware decodes them,
+    and workers do so in parallel; nor are rare subsamplings.
     Grey ones are not: nvJPEG on an H200 (torchvision 0.26) was seen to lose the lower rows of one
     among colour images.
     """
@@ -69,16 +69,40 @@ def decode_jpegs(
     """
     try:
         return _decode(files, device)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:
-        images = [_decode_one(file, device, i, fallback) for i, file in enumerate(files.split())]
-        return pack_images(images, device)
+        return pack_images(_decode_halves(files, device, 0, fallback), device)
+
+
+def _decode_halves(
+    files: JpegFiles, device: torch.device, place: int, fallback: Callable[[int], Image.Image]
+) -> list[Tensor]:
+    """Decode by halves what is refused as a whole, down to the files that are refused alone."""
+    count = len(files.lengths)
+    if count == 1:
+        return [_decode_one(files, device, place, fallback)]
+    images: list[Tensor] = []
+    for first, last in ((0, count // 2), (count // 2, count)):
+        half = files.part(first, last)
+        try:
+            images += _decode(half, device).split()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            images += _decode_halves(half, device, place + first, fallback)
+    return images
 
 
 def _decode(files: JpegFiles, device: torch.device) -> PackedImages:
     engines = jpeg_engines(device)
     if engines:
-        with suppress(RuntimeError):
+        try:
             return engines.decode(files)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            pass  # torchvision may
     # Here, so that a torchvision without decoders costs no more than the GPU's.
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -94,6 +118,8 @@ def _decode_one(
 ) -> Tensor:
     try:
         return _decode(file, device).split()[0]
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:
         pixels = np.asarray(fallback(position)).transpose(2, 0, 1)
         if not np.array_equal(pixels.shape[1:], file.sizes[0]):
@@ -118,6 +144,6 @@ def decoder_error(device: torch.device) -> str | None:
         _decode(join_jpegs([stream.getvalue()], [(64, 64)]), device)
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        logger.warning("torchvision cannot decode JPEG files on %s: %s", device, reason)
+        logger.warning("JPEG files cannot be decoded on %s: %s", device, reason)
         return reason
     return None

@@ -31,14 +31,22 @@ class JpegFiles(NamedTuple):
         """(n,) int64, the place of each file's first byte."""
         return np.cumsum(self.lengths) - self.lengths
 
-    def split(self) -> list["JpegFiles"]:
-        """Each file by itself."""
-        parts = self.content.split(self.lengths.tolist())
-        rows = (slice(row, row + 1) for row in range(len(parts)))
-        return [
-            JpegFiles(part, self.lengths[row], self.sizes[row])
-            for part, row in zip(parts, rows, strict=True)
-        ]
+    def part(self, first: int, last: int) -> "JpegFiles":
+        """The files from one to before another."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        content = self.content[ends[first] : ends[last]]
+        return JpegFiles(content, self.lengths[first:last], self.sizes[first:last])
+
+    def pieces(self, most: int) -> list[tuple[int, int]]:
+        """Parts (first, last) of at most `most` bytes of pixels each, but for single files."""
+        found: list[tuple[int, int]] = []
+        first = held = 0
+        for number, pixels in enumerate((3 * self.sizes.prod(1)).tolist()):
+            if number > first and held + pixels > most:
+                found.append((first, number))
+                first, held = number, 0
+            held += pixels
+        return [*found, (first, len(self.lengths))] if len(self.lengths) else []
 
 
 def join_jpegs(contents: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> JpegFiles:

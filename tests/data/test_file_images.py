@@ -156,13 +156,38 @@ def test_files_decoded_on_the_device_do_not_depend_on_workers(jpegs, training):
 @pytest.mark.parametrize("at_once", [6, 100])
 def test_batches_made_at_once_are_those_made_one_by_one(jpegs, at_once, num_workers, monkeypatch):
     expected = stream(jpegs, Augmentation(20), True, True)
-    monkeypatch.setattr(data.file_images, "_images_at_once", lambda reader, device: at_once)
+    monkeypatch.setattr(data.file_images, "_images_at_once", lambda reader, device, total: at_once)
     reader = FileReader(jpegs, Augmentation(20), True, 4, True)
     batches = batches_of(jpegs, 4)
     images, indices = zip(*stream_batches(reader, batches, CPU, num_workers), strict=True)
     assert [part.tolist() for part in indices] == [batch.tolist() for batch in batches]
     assert [len(part) for part in images] == [len(batch) for batch in batches]
     assert torch.equal(torch.cat(images) * 255, expected)
+
+
+@pytest.mark.parametrize("most", [1, 60_000])
+def test_a_batch_decoded_in_pieces_is_the_same(jpegs, most, monkeypatch):
+    expected = stream(jpegs, Augmentation(20), True, True)
+    monkeypatch.setattr(data.file_images, "DECODED_BYTES", most)
+    assert torch.equal(stream(jpegs, Augmentation(20), True, True), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_image_among_batches_made_at_once_is_named(jpegs, num_workers, monkeypatch):
+    monkeypatch.setattr(data.file_images, "_images_at_once", lambda reader, device, total: 6)
+    path = jpegs.path(5)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match=f"image {path} cannot be read"):
+        stream(jpegs, Augmentation(20), True, True, num_workers)
+
+
+def test_few_images_are_shared_among_workers_and_cpus_take_batches_as_they_are(jpegs):
+    reader = FileReader(jpegs, Augmentation(20), True, 0, keep_jpegs=True)
+    gpu, at_once = torch.device("cuda", 0), data.file_images._images_at_once
+    assert [at_once(reader, gpu, total) for total in (5, 160, 10**6)] == [1, 10, 256]
+    assert at_once(reader, CPU, 10**6) == 1
+    decoding = FileReader(jpegs, Augmentation(20), True, 0, keep_jpegs=False)
+    assert at_once(decoding, gpu, 10**6) == 1
 
 
 def test_batches_of_encoded_files_travel_in_two_blocks_of_memory(jpegs):
@@ -173,7 +198,9 @@ def test_batches_of_encoded_files_travel_in_two_blocks_of_memory(jpegs):
     assert names == [f"train/a/{i}.jpg" for i in range(5)]
     values = [*vars(raw).values(), *raw.files]
     assert sum(isinstance(value, torch.Tensor) for value in values) == 2
-    for part, index in zip(raw.files.split(), raw.indices, strict=True):
+    assert raw.files.pieces(1) == [(place, place + 1) for place in range(5)]
+    parts = [raw.files.part(*piece) for piece in raw.files.pieces(1)]
+    for part, index in zip(parts, raw.indices, strict=True):
         assert part.content.numpy().tobytes() == jpegs.path(index).read_bytes()
         assert tuple(part.sizes[0, ::-1]) == Image.open(jpegs.path(index)).size
     assert sorted([*raw.file_rows, *raw.pixel_rows]) == list(range(11))
@@ -200,7 +227,7 @@ def test_a_jpeg_that_the_device_alone_refuses_is_read_by_pillow(jpegs, monkeypat
     gone = False
 
     def decode(files, device):
-        if any(file.content.numpy().tobytes() == refused for file in files.split()):
+        if refused in files.content.numpy().tobytes():
             if gone:
                 path.unlink(missing_ok=True)
             raise RuntimeError("not for me")

@@ -119,6 +119,28 @@ def test_what_cannot_be_decoded_is_asked_of_the_fallback_alone():
     assert np.array_equal(found[1].permute(1, 2, 0), np.asarray(wave((4, 6))))
 
 
+def test_one_refused_file_of_many_does_not_take_the_others_apart(monkeypatch):
+    calls, original = [], data.jpeg._decode
+    monkeypatch.setattr(data.jpeg, "_decode", lambda *given: calls.append(1) or original(*given))
+    contents = [encoded(wave((17, 16)))] * 255
+    contents.insert(77, b"nonsense")
+    files = join_jpegs(contents, [(17, 16)] * 256)
+    found = decode_jpegs(files, CPU, lambda i: {77: wave((17, 16))}[i]).split()
+    assert len(calls) <= 2 + 2 * 8
+    assert np.array_equal(found[77].permute(1, 2, 0), np.asarray(wave((17, 16))))
+    others = torch.stack(found[:77] + found[78:])
+    assert torch.equal(others, others[:1].expand_as(others))
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_broken_file(monkeypatch):
+    def fail(files, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(data.jpeg, "_decode", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        decode_jpegs(files_of(wave(), wave()), CPU, lambda i: 1 / 0)
+
+
 def test_an_image_of_another_size_than_its_header_gave_is_never_used():
     files = join_jpegs([encoded(wave())], [(70, 51)])
     found = decode_jpegs(files, CPU, lambda i: wave((70, 51))).split()

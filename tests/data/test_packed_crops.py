@@ -55,15 +55,36 @@ def test_in_the_interpreter():
 
 
 @needs_kernels
-@pytest.mark.parametrize(("size", "interpolation"), [(12, "bilinear"), (66, "bicubic")])
+@pytest.mark.parametrize(
+    ("size", "interpolation"), [(12, "bilinear"), (12, "bicubic"), (66, "bicubic")]
+)
 def test_kernels_make_the_same_crops(cases, size, interpolation, monkeypatch):
     monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
     monkeypatch.setattr(data.packed_crops, "resized_crop", None)  # by kernels, or not at all
-    images, crops = (each[:5] for each in cases)
+    images, crops = (each[:4] for each in cases)
+    images.append(images[0][:, :1, :1])
+    crops.append(Crop((0, 0, 1, 1), (0.0, 0.0, 1.0, 1.0), True))
     packed = pack_images(images, torch.device(DEVICE))
     found = resize_crops(packed, stack_crops(crops), size, interpolation).cpu()
     for own, expected in zip(found, one_by_one(images, crops, size, interpolation), strict=True):
         torch.testing.assert_close(own, expected, atol=1e-3, rtol=0)
+
+
+def test_where_kernels_cannot_be_compiled_others_do_it_after_a_warning(cases, monkeypatch, caplog):
+    images, crops = cases
+    packed, stacked = pack_images(images, CPU), stack_crops(crops)
+    expected = resize_crops(packed, stacked, 12, "bicubic")
+
+    def fail(*_):
+        raise RuntimeError("Failed to find\nC compiler")
+
+    monkeypatch.setattr(data.packed_crops, "runs_kernels", lambda x: True)
+    monkeypatch.setattr(data.packed_crops, "_resize_by_kernels", fail)
+    data.packed_crops._kernels_work.cache_clear()
+    assert torch.equal(resize_crops(packed, stacked, 12, "bicubic"), expected)
+    assert torch.equal(resize_crops(packed, stacked, 12, "bicubic"), expected)
+    assert len(caplog.records) == 1 and "Failed to find C compiler" in caplog.text
+    data.packed_crops._kernels_work.cache_clear()
 
 
 def test_one_large_image_does_not_widen_all(cases, monkeypatch):
