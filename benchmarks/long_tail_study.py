@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.rows import append_row
 from benchmarks.study_run import Continuation, Experiment, run_experiment
+from engine.config import load_config
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
@@ -64,6 +65,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "weight_decay_.05": ("training_opt.optimizer.params.weight_decay=0.05",),
     "weight_decay_.5": ("training_opt.optimizer.params.weight_decay=0.5",),
 }
+SHIPPED = ("epochs_30", "backbone_lr_5e-5")  # what stage 1 has; changes of other configs
 AS_LONG = (  # a second schedule, of half the rates, whatever the first was changed to
     "training_opt.num_epochs=40",
     "training_opt.optimizer.params.lr=5e-4",
@@ -123,7 +125,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(prog="python -m benchmarks.long_tail_study", description=__doc__)
     add = parser.add_argument
     add("--config", default=STAGE_1, help="the config that is changed")
-    add("--changes", nargs="+", default=list(CHANGES), metavar="NAME", help=", ".join(CHANGES))
+    changes = [name for name in CHANGES if name not in SHIPPED]
+    add("--changes", nargs="+", default=changes, metavar="NAME", help=", ".join(CHANGES))
     add("--then", nargs="+", default=[], choices=THEN, metavar="NAME", help=", ".join(THEN))
     add("--imbalance", nargs="+", type=float, default=[100], metavar="IF")
     add("--bits", nargs="+", type=int, default=[64], metavar="Q", help="code lengths")
@@ -141,14 +144,16 @@ def plan(options: argparse.Namespace) -> Experiments:
     """The experiments asked for, a seed after the other.
 
     Raises:
-        UserError: for a change that is not known, or `--then` after another config's weights.
+        UserError: for a change that is not known or does not suit the config, or `--then` after
+            another config's weights.
     """
-    if options.then and options.config != STAGE_1:
+    is_stage_1 = Path(options.config).resolve() == Path(STAGE_1).resolve()
+    if options.then and not is_stage_1:
         raise UserError(f"--then goes on from {STAGE_1}; leave out --config {options.config}")
     cells = itertools.product(options.seeds, options.imbalance, options.bits, options.changes)
-    method = "" if options.config == STAGE_1 else f"{Path(options.config).stem}: "
+    method = "" if is_stage_1 else f"{Path(options.config).stem}: "
     after = {name: THEN[name] for name in options.then}
-    return [
+    experiments = [
         Experiment(
             f"{method}{change}",
             options.config,
@@ -164,6 +169,9 @@ def plan(options: argparse.Namespace) -> Experiments:
         )
         for seed, factor, bits, change in cells
     ]
+    for each in experiments:
+        load_config(each.config, [*each.options, *each.overrides])
+    return experiments
 
 
 def _changed(change: str) -> list[str]:

@@ -27,8 +27,9 @@ def test_every_change_is_a_valid_config_of_its_own(change):
     options = planned("--changes", change)[0].options
     config = load_config(long_tail_study.STAGE_1, list(options))
     plain = load_config(long_tail_study.STAGE_1, list(planned("--changes", "none")[0].options))
-    shipped = ("none", "epochs_30", "backbone_lr_5e-5")  # which other configs do not have
-    assert (config.to_dict() == plain.to_dict()) == (change in shipped)
+    same = ("none", *long_tail_study.SHIPPED)
+    assert (config.to_dict() == plain.to_dict()) == (change in same)
+    assert not set(long_tail_study._options([]).changes) & set(long_tail_study.SHIPPED)
     assert config.data.validation_per_class == 50
 
 
@@ -77,6 +78,8 @@ def test_another_config_is_changed_by_name_but_goes_on_to_nothing(capsys):
     assert one.name == "csq: epochs_30" and one.config == "config/Cifar100_LT/csq.py"
     config = load_config(one.config, list(one.options))
     assert config.training_opt.method == "csq" and config.training_opt.num_epochs == 30
+    assert long_tail_study.main(["--config", one.config, "--changes", "logit_adjustment"]) == 2
+    assert "criterions" in capsys.readouterr().err
     assert long_tail_study.main(["--config", one.config, "--then", "direct"]) == 2
     assert "--then goes on from" in capsys.readouterr().err
 

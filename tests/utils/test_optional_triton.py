@@ -1,4 +1,4 @@
-"""Layers with kernels can be imported where Triton is not installed."""
+"""Kernels can be imported where Triton is not installed, and start early where a GPU can."""
 
 import runpy
 import sys
