@@ -1,8 +1,6 @@
 """Crops of images of different sizes, resized together on their device."""
 
-import logging
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,12 +8,10 @@ from torch import Tensor
 
 from data import crop_kernels as kernels
 from data.crops import Crops
-from data.jpeg_files import PackedImages, pack_images
+from data.jpeg_files import PackedImages
 from data.resize import resized_crop
 from data.to_device import upload
 from utils.optional_triton import runs_kernels, triton
-
-logger = logging.getLogger("long_tail_hashing")
 
 BLOCK_ROWS, BLOCK_COLUMNS = 16, 64  # of a kernel's program
 _PIXELS = 2**24  # of a padded batch: about 50 MB, and 200 MB while it is resized
@@ -27,9 +23,8 @@ def resize_crops(images: PackedImages, crops: Crops, size: int, interpolation: s
     On a GPU by kernels of our own: beside a decoder and training each launch waits for its turn,
     so there are two of them, where PyTorch's operations are some forty a piece.
     """
-    cubic = interpolation == "bicubic"
-    if runs_kernels(images.line) and _kernels_work(images.line.device, cubic):
-        return _resize_by_kernels(images, crops, size, cubic)
+    if runs_kernels(images.line):
+        return _resize_by_kernels(images, crops, size, interpolation == "bicubic")
     device, regions = images.line.device, crops.regions
     result = torch.empty((len(regions), 3, size, size), device=device)
     corners = np.zeros((len(regions), 2))
@@ -43,21 +38,6 @@ def resize_crops(images: PackedImages, crops: Crops, size: int, interpolation: s
         pixels = resized_crop(batch, boxes, flips, size, interpolation, bounds)
         result.index_copy_(0, places, pixels)
     return result
-
-
-@lru_cache(maxsize=16)
-def _kernels_work(device: torch.device, cubic: bool) -> bool:
-    """Whether one pixel can be resized: Triton needs a C compiler, and a GPU that it knows."""
-    one = np.ones((1, 4), dtype=np.int64)
-    crops = Crops(one * [0, 0, 1, 1], (one * [0, 0, 1, 1]).astype(np.float32), np.zeros(1, bool))
-    images = pack_images([torch.zeros(3, 1, 1, dtype=torch.uint8)], device)
-    try:
-        _resize_by_kernels(images, crops, 1, cubic)
-    except Exception as error:  # of many kinds, by the step of compilation that fails
-        reason = " ".join(str(error).split())[:200]
-        logger.warning("images are resized without kernels of our own, slower: %s", reason)
-        return False
-    return True
 
 
 def _resize_by_kernels(images: PackedImages, crops: Crops, size: int, cubic: bool) -> Tensor:

@@ -3,6 +3,7 @@
 It comes with torch's CUDA builds only. Without it the kernels can be imported but never run.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,13 +19,20 @@ try:
 except ImportError:
     triton, tl = cast(Any, None), cast(Any, SimpleNamespace(constexpr=None))
 
+logger = logging.getLogger("long_tail_hashing")
+
 DEVICE = "cuda"
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def runs_kernels(x: Tensor) -> bool:
-    """Whether kernels can be launched on x: on a GPU, with Triton, outside of torch.compile."""
-    return triton is not None and x.device.type == DEVICE and not torch.compiler.is_compiling()
+    """Whether kernels can be launched on x: on a GPU, with Triton, outside of torch.compile.
+
+    And if one is compiled and launched: Triton needs a C compiler, and a GPU that it knows.
+    """
+    if triton is None or x.device.type != DEVICE or torch.compiler.is_compiling():
+        return False
+    return _launches(x.device)
 
 
 def jit_for_all(*sizes: str) -> Callable[[Any], Any]:
@@ -61,6 +69,25 @@ def early_launch(device: torch.device) -> dict[str, bool]:
     if torch.cuda.get_device_capability(device) < (9, 0):
         return {"early": False}
     return {"early": True, "launch_pdl": True}
+
+
+@jit_for_all()
+def _touch(place):  # type: ignore[no-untyped-def]
+    tl.store(place, 1)
+
+
+@lru_cache(maxsize=16)
+def _launches(device: torch.device) -> bool:
+    """Whether a kernel can be compiled for a device and launched; warns once if not."""
+    place = torch.zeros(1, dtype=torch.int32, device=device)
+    try:
+        with torch.cuda.device_of(place):
+            _touch[(1,)](place)
+    except Exception as error:  # of many kinds, by the step that fails
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("%s runs without kernels of our own, slower: %s", device, reason)
+        return False
+    return True
 
 
 def channel_groups(channels: int) -> dict[str, int]:

@@ -70,23 +70,6 @@ def test_kernels_make_the_same_crops(cases, size, interpolation, monkeypatch):
         torch.testing.assert_close(own, expected, atol=1e-3, rtol=0)
 
 
-def test_where_kernels_cannot_be_compiled_others_do_it_after_a_warning(cases, monkeypatch, caplog):
-    images, crops = cases
-    packed, stacked = pack_images(images, CPU), stack_crops(crops)
-    expected = resize_crops(packed, stacked, 12, "bicubic")
-
-    def fail(*_):
-        raise RuntimeError("Failed to find\nC compiler")
-
-    monkeypatch.setattr(data.packed_crops, "runs_kernels", lambda x: True)
-    monkeypatch.setattr(data.packed_crops, "_resize_by_kernels", fail)
-    data.packed_crops._kernels_work.cache_clear()
-    assert torch.equal(resize_crops(packed, stacked, 12, "bicubic"), expected)
-    assert torch.equal(resize_crops(packed, stacked, 12, "bicubic"), expected)
-    assert len(caplog.records) == 1 and "Failed to find C compiler" in caplog.text
-    data.packed_crops._kernels_work.cache_clear()
-
-
 def test_one_large_image_does_not_widen_all(cases, monkeypatch):
     images, crops = cases
     images.append(torch.zeros((3, 1000, 900), dtype=torch.uint8))

@@ -40,9 +40,27 @@ def test_kernels_run_on_a_gpu_only(monkeypatch):
     assert not optional_triton.runs_kernels(torch.empty(1))
     monkeypatch.setattr(optional_triton, "DEVICE", "cpu")
     monkeypatch.setattr(optional_triton, "triton", object())
+    monkeypatch.setattr(optional_triton, "_launches", lambda device: True)
     assert optional_triton.runs_kernels(torch.empty(1))
     monkeypatch.setattr(optional_triton, "triton", None)
     assert not optional_triton.runs_kernels(torch.empty(1))
+
+
+def test_where_no_kernel_can_be_compiled_none_runs_after_one_warning(monkeypatch, caplog):
+    class Kernel:
+        def __getitem__(self, grid):
+            raise RuntimeError("Failed to find\nC compiler")
+
+    monkeypatch.setattr(optional_triton, "DEVICE", "cpu")
+    monkeypatch.setattr(optional_triton, "triton", object())
+    monkeypatch.setattr(optional_triton, "_touch", Kernel())
+    optional_triton._launches.cache_clear()
+    assert not optional_triton.runs_kernels(torch.empty(1))
+    assert not optional_triton.runs_kernels(torch.empty(2))
+    optional_triton._launches.cache_clear()
+    assert [record.getMessage() for record in caplog.records] == [
+        "cpu runs without kernels of our own, slower: Failed to find C compiler"
+    ]
 
 
 def test_kernels_start_early_on_gpus_that_can(monkeypatch):
