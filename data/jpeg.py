@@ -1,8 +1,8 @@
 """JPEG files as a GPU decodes them: which ones, and many at once."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -62,47 +62,39 @@ def _is_plain(image: Image.Image) -> bool:
 def decode_jpegs(
     files: JpegFiles, device: torch.device, fallback: Callable[[int], Image.Image]
 ) -> PackedImages:
-    """Return the files' pixels on the device.
+    """Return the files' pixels on the device; by halves, where they are refused as a whole.
 
     fallback: reads the file of a position otherwise, or raises; asked for those files alone that
         the device's decoder refuses.
     """
-    try:
+    with _refusals():
         return _decode(files, device)
+    count = len(files.lengths)
+    if count == 1:
+        return pack_images([_read_otherwise(files, fallback)], device)
+    images: list[Tensor] = []
+    for first, last in ((0, count // 2), (count // 2, count)):
+        half = decode_jpegs(files.part(first, last), device, lambda i, at=first: fallback(at + i))
+        images += half.split()
+    return pack_images(images, device)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Go on behind the block when a decoder refuses a file, but not when memory runs out."""
+    try:
+        yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:
-        return pack_images(_decode_halves(files, device, 0, fallback), device)
-
-
-def _decode_halves(
-    files: JpegFiles, device: torch.device, place: int, fallback: Callable[[int], Image.Image]
-) -> list[Tensor]:
-    """Decode by halves what is refused as a whole, down to the files that are refused alone."""
-    count = len(files.lengths)
-    if count == 1:
-        return [_decode_one(files, device, place, fallback)]
-    images: list[Tensor] = []
-    for first, last in ((0, count // 2), (count // 2, count)):
-        half = files.part(first, last)
-        try:
-            images += _decode(half, device).split()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            images += _decode_halves(half, device, place + first, fallback)
-    return images
+        pass
 
 
 def _decode(files: JpegFiles, device: torch.device) -> PackedImages:
     engines = jpeg_engines(device)
     if engines:
-        try:
+        with _refusals():
             return engines.decode(files)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            pass  # torchvision may
     # Here, so that a torchvision without decoders costs no more than the GPU's.
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -113,21 +105,14 @@ def _decode(files: JpegFiles, device: torch.device) -> PackedImages:
     return images
 
 
-def _decode_one(
-    file: JpegFiles, device: torch.device, position: int, fallback: Callable[[int], Image.Image]
-) -> Tensor:
-    try:
-        return _decode(file, device).split()[0]
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
-        pixels = np.asarray(fallback(position)).transpose(2, 0, 1)
-        if not np.array_equal(pixels.shape[1:], file.sizes[0]):
-            raise UserError(
-                f"an image of {_by(file.sizes[0])} pixels has {_by(pixels.shape[1:])} when it is "
-                "read again; leave files as they are while a run reads them"
-            ) from None
-        return torch.from_numpy(np.ascontiguousarray(pixels))
+def _read_otherwise(file: JpegFiles, fallback: Callable[[int], Image.Image]) -> Tensor:
+    pixels = np.asarray(fallback(0)).transpose(2, 0, 1)
+    if not np.array_equal(pixels.shape[1:], file.sizes[0]):
+        raise UserError(
+            f"an image of {_by(file.sizes[0])} pixels has {_by(pixels.shape[1:])} when it is "
+            "read again; leave files as they are while a run reads them"
+        )
+    return torch.from_numpy(np.ascontiguousarray(pixels))
 
 
 def _by(size: Sequence[int]) -> str:
