@@ -13,6 +13,10 @@ FIELDS = (
     "start", "plane", "stride", "width", "height", "x", "y", "box_width", "box_height", "flip",
     "first_row",
 )  # fmt: skip
+START, PLANE, STRIDE, WIDTH, HEIGHT, X, Y, BOX_WIDTH, BOX_HEIGHT, FLIP, FIRST_ROW = map(
+    tl.constexpr, range(len(FIELDS))
+)
+COLUMNS = tl.constexpr(len(FIELDS))
 
 _kernel = jit_for_all("size")
 
@@ -39,29 +43,35 @@ def _reach(target, start, length, size, cubic: tl.constexpr):  # type: ignore[no
 
 
 @_kernel
+def _place(table, block_rows: tl.constexpr, block_columns: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A program's image, as its row of the table, channel, and the rows and columns it makes."""
+    fields = table + (tl.program_id(0) // 3) * COLUMNS
+    channel = (tl.program_id(0) % 3).to(tl.int64)
+    row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
+    column = tl.program_id(2) * block_columns + tl.arange(0, block_columns)
+    return fields, channel, row, column
+
+
+@_kernel
 def resize_across(  # type: ignore[no-untyped-def]
     line,
     lines,
     table,
     size,
-    columns: tl.constexpr,
     cubic: tl.constexpr,
     block_rows: tl.constexpr,
     block_columns: tl.constexpr,
 ):
     """Every region, (3, height, width) of `line`, becomes (3, height, size) of `lines`."""
-    fields = table + (tl.program_id(0) // 3) * columns
-    channel = (tl.program_id(0) % 3).to(tl.int64)
-    width, height = tl.load(fields + 3).to(tl.int32), tl.load(fields + 4).to(tl.int32)
-    row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
-    column = tl.program_id(2) * block_columns + tl.arange(0, block_columns)
+    fields, channel, row, column = _place(table, block_rows, block_columns)
+    width, height = tl.load(fields + WIDTH).to(tl.int32), tl.load(fields + HEIGHT).to(tl.int32)
     target = column + 0.5
-    target = tl.where(tl.load(fields + 9) > 0, size - target, target)
-    start, length = tl.load(fields + 5).to(tl.float32), tl.load(fields + 7).to(tl.float32)
+    target = tl.where(tl.load(fields + FLIP) > 0, size - target, target)
+    start, length = tl.load(fields + X).to(tl.float32), tl.load(fields + BOX_WIDTH).to(tl.float32)
     centre, first, taps, widening = _reach(target, start, length, size, cubic)
 
-    place = tl.load(fields).to(tl.int64) + channel * tl.load(fields + 1).to(tl.int64)
-    places = line + place + row[:, None] * tl.load(fields + 2).to(tl.int64)
+    place = tl.load(fields + START).to(tl.int64) + channel * tl.load(fields + PLANE).to(tl.int64)
+    places = line + place + row[:, None] * tl.load(fields + STRIDE).to(tl.int64)
     inside = (row < height)[:, None]
     total = tl.zeros([block_columns], dtype=tl.float32)
     sums = tl.zeros([block_rows, block_columns], dtype=tl.float32)
@@ -73,7 +83,7 @@ def resize_across(  # type: ignore[no-untyped-def]
         values = tl.load(places + pixel[None, :], mask=inside & known[None, :], other=0)
         total += weight
         sums += weight[None, :] * values.to(tl.float32)
-    first_row = tl.load(fields + 10).to(tl.int64) + channel * height
+    first_row = tl.load(fields + FIRST_ROW).to(tl.int64) + channel * height
     results = lines + (first_row + row)[:, None] * size + column[None, :]
     total = tl.where(total == 0, 1.0, total)  # of columns that are not stored
     tl.store(results, sums / total[None, :], mask=inside & (column < size)[None, :])
@@ -85,21 +95,17 @@ def resize_down(  # type: ignore[no-untyped-def]
     result,
     table,
     size,
-    columns: tl.constexpr,
     cubic: tl.constexpr,
     block_rows: tl.constexpr,
     block_columns: tl.constexpr,
 ):
     """Every column of (3, height, size) of `lines` becomes one of `result` (n, 3, size, size)."""
-    fields = table + (tl.program_id(0) // 3) * columns
-    channel = (tl.program_id(0) % 3).to(tl.int64)
-    height = tl.load(fields + 4).to(tl.int32)
-    row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
-    column = tl.program_id(2) * block_columns + tl.arange(0, block_columns)
-    start, length = tl.load(fields + 6).to(tl.float32), tl.load(fields + 8).to(tl.float32)
+    fields, channel, row, column = _place(table, block_rows, block_columns)
+    height = tl.load(fields + HEIGHT).to(tl.int32)
+    start, length = tl.load(fields + Y).to(tl.float32), tl.load(fields + BOX_HEIGHT).to(tl.float32)
     centre, first, taps, widening = _reach(row + 0.5, start, length, size, cubic)
 
-    first_row = tl.load(fields + 10).to(tl.int64) + channel * height
+    first_row = tl.load(fields + FIRST_ROW).to(tl.int64) + channel * height
     used = (column < size)[None, :]
     total = tl.zeros([block_rows], dtype=tl.float32)
     sums = tl.zeros([block_rows, block_columns], dtype=tl.float32)

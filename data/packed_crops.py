@@ -34,7 +34,7 @@ def resize_crops(images: PackedImages, crops: Crops, size: int, interpolation: s
         places = upload(rows, device)
         own = table[places]
         boxes, bounds, flips = own[:, :4], own[:, 4:8], own[:, 8] > 0
-        batch = _cut(images, rows, regions[rows])
+        batch = _cut(images, regions, rows)
         pixels = resized_crop(batch, boxes, flips, size, interpolation, bounds)
         result.index_copy_(0, places, pixels)
     return result
@@ -42,24 +42,28 @@ def resize_crops(images: PackedImages, crops: Crops, size: int, interpolation: s
 
 def _resize_by_kernels(images: PackedImages, crops: Crops, size: int, cubic: bool) -> Tensor:
     regions, device = crops.regions, images.line.device
-    strides, heights = images.sizes[:, 1], regions[:, 3]
+    heights = regions[:, 3]
     first_rows = 3 * (np.cumsum(heights) - heights)
-    starts = images.starts + regions[:, 1] * strides + regions[:, 0]
-    columns = (
-        starts, images.planes, strides, regions[:, 2], heights, *crops.boxes.T, crops.flips,
-        first_rows,
+    columns = (  # as kernels.FIELDS
+        _first_pixels(images, regions), images.planes, images.sizes[:, 1], regions[:, 2], heights,
+        *crops.boxes.T, crops.flips, first_rows,
     )  # fmt: skip
     table = upload(np.stack(columns, axis=1, dtype=np.float64), device)
     lines = torch.empty((3 * int(heights.sum()), size), device=device)
     result = torch.empty((len(regions), 3, size, size), device=device)
-    sizes = {"columns": len(columns), "block_rows": BLOCK_ROWS, "block_columns": BLOCK_COLUMNS}
+    block = {"block_rows": BLOCK_ROWS, "block_columns": BLOCK_COLUMNS}
     channels, blocks = 3 * len(regions), triton.cdiv(size, BLOCK_COLUMNS)
     across = (channels, triton.cdiv(int(heights.max()), BLOCK_ROWS), blocks)
     down = (channels, triton.cdiv(size, BLOCK_ROWS), blocks)
     with torch.cuda.device_of(result):
-        kernels.resize_across[across](images.line, lines, table, size, cubic=cubic, **sizes)
-        kernels.resize_down[down](lines, result, table, size, cubic=cubic, **sizes)
+        kernels.resize_across[across](images.line, lines, table, size, cubic=cubic, **block)
+        kernels.resize_down[down](lines, result, table, size, cubic=cubic, **block)
     return result
+
+
+def _first_pixels(images: PackedImages, regions: np.ndarray) -> np.ndarray:
+    """(n,) int64, the place in the line of each region's first pixel."""
+    return images.starts + regions[:, 1] * images.sizes[:, 1] + regions[:, 0]
 
 
 def _pieces(widths: np.ndarray, heights: np.ndarray) -> Iterator[np.ndarray]:
@@ -75,21 +79,21 @@ def _pieces(widths: np.ndarray, heights: np.ndarray) -> Iterator[np.ndarray]:
     yield order[start:]
 
 
-def _cut(images: PackedImages, rows: np.ndarray, regions: np.ndarray) -> Tensor:
-    """Return (m, 3, H, W) uint8: a region of each image in the upper left, else any pixels.
+def _cut(images: PackedImages, regions: np.ndarray, rows: np.ndarray) -> Tensor:
+    """Return (m, 3, H, W) uint8: a region of each of m images in the upper left, else any pixels.
 
     Every row of a region is a window of the line of all pixels: one launch copies all windows,
     where copying image by image would take one each.
 
-    regions: (m, 4) [left, top, width, height]; H and W are the largest.
+    regions: (n, 4) [left, top, width, height] of all images. rows: (m,), which images; H and W
+        are the largest of theirs.
     """
     line, device = images.line, images.line.device
-    width, height = int(regions[:, 2].max()), int(regions[:, 3].max())
+    width, height = regions[rows, 2:].max(0).tolist()
     windows = line.as_strided((len(line) - width + 1, width), (1, 1))
 
-    strides = images.sizes[rows, 1]
-    starts = images.starts[rows] + regions[:, 1] * strides + regions[:, 0]
-    numbers = np.stack([starts, images.planes[rows], strides, regions[:, 3] - 1])
+    starts = _first_pixels(images, regions)
+    numbers = np.stack([starts, images.planes, images.sizes[:, 1], regions[:, 3] - 1])[:, rows]
     start, plane, stride, last = upload(numbers, device)[:, :, None, None]
     y = torch.arange(height, device=device)[:, None].minimum(last)
     places = start + y * stride + torch.arange(3, device=device) * plane

@@ -87,8 +87,7 @@ def change_images(pixels: Tensor, operations: Tensor, levels: Tensor, signs: Ten
     order = upload(operations.argsort(), pixels.device)
     ends = operations.bincount(minlength=len(Operation)).cumsum(0).tolist()
     grouped = pixels[order]
-    drawn = [upload(operations, pixels.device), levels, signs]
-    draws = [each[order] for each in drawn]
+    draws = [each[order] for each in (upload(operations, pixels.device), levels, signs)]
     changed = torch.empty_like(pixels)
     for first, last, change in _CHANGES:
         start, stop = ends[first - 1] if first else 0, ends[last]

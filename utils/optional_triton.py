@@ -17,7 +17,7 @@ try:
     import triton
     import triton.language as tl
 except ImportError:
-    triton, tl = cast(Any, None), cast(Any, SimpleNamespace(constexpr=None))
+    triton, tl = cast(Any, None), cast(Any, SimpleNamespace(constexpr=int))
 
 logger = logging.getLogger("long_tail_hashing")
 
