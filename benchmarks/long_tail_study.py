@@ -55,6 +55,14 @@ CHANGES: dict[str, tuple[str, ...]] = {
         f"epochs_{count}": (f"training_opt.num_epochs={count}",)
         for count in (10, 12, 15, 20, 30, 60, 100)
     },
+    **{
+        f"{name}_end_{count}": (
+            f"training_opt.final_epochs={count}",
+            f"training_opt.final_augmentation={{trivial_augment: false{crops}}}",
+        )
+        for name, crops in (("plain", ""), ("whole", ", crop_scale: [1, 1], crop_ratio: [1, 1]"))
+        for count in (3, 4, 5)
+    },
     **{f"pixels_{size}": (f"training_opt.image_size={size}",) for size in (160, 192, 256)},
     "features_512": ("training_opt.feature_dim=512",),
     **{

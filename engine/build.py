@@ -60,7 +60,8 @@ def check_config_parts(config: RunConfig) -> None:
         if config.hasher:
             create = load_function(config.hasher.def_file, "create_model", "hasher")
             _check_values(create, config.hasher.params, "hasher.params")
-        _check_augmentation(config.training_opt.augmentation)
+        _check_augmentation(config.training_opt, "augmentation")
+        _check_augmentation(config.training_opt, "final_augmentation")
     except UserError as error:
         raise UserError(f"{config.path}: {error}") from error
 
@@ -385,8 +386,8 @@ def _check_optim_params(
         _try_steps(options, params, f"{where}.optim_params")
 
 
-def _check_augmentation(given: dict[str, Any]) -> None:
-    """Check `training_opt.augmentation`; size and normalisation stand elsewhere."""
+def _check_augmentation(options: TrainingOptions, name: str) -> None:
+    """Check one of `training_opt`'s augmentations; size and normalisation stand elsewhere."""
     fits: dict[str, tuple[Callable[[Any], bool], str]] = {
         "crop_scale": (_are_shares, "two numbers above 0 and up to 1, the smaller first"),
         "crop_ratio": (_are_ratios, "two numbers from 0.01 to 100, the smaller first"),
@@ -396,12 +397,12 @@ def _check_augmentation(given: dict[str, Any]) -> None:
         "interpolation": (lambda value: value in ("bilinear", "bicubic"), "bilinear or bicubic"),
         "crop_fraction": (lambda value: _are_numbers([value]) and 0 < value <= 1, "0 < share <= 1"),
     }
-    for key, value in given.items():
+    for key, value in getattr(options, name).items():
+        where = f"training_opt.{name}.{key}"
         if key not in fits:
-            raise unknown_key(f"training_opt.augmentation.{key}", key, list(fits))
+            raise unknown_key(where, key, list(fits))
         fit, expected = fits[key]
         if not fit(value):
-            where = f"training_opt.augmentation.{key}"
             raise UserError(f"{where} is {shown(value)}, expected {expected}")
 
 

@@ -57,13 +57,13 @@ def choose_precision(options: TrainingOptions, device: torch.device) -> Precisio
     return Precision(device, bf16=options.precision == "bf16" or automatic)
 
 
-def make_augmentation(config: RunConfig, model: nn.Sequential) -> Augmentation:
-    """The config's augmentation, normalised as the first network expects."""
+def make_augmentation(config: RunConfig, model: nn.Sequential, final: bool = False) -> Augmentation:
+    """The config's augmentation, normalised as the first network expects; or that of the end."""
     options = config.training_opt
     backbone = model[0] if len(model) else None
+    chosen = {**options.augmentation, **(options.final_augmentation if final else {})}
     given: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in options.augmentation.items()
+        key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()
     }
     return Augmentation(
         image_size=options.image_size,

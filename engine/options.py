@@ -46,6 +46,8 @@ class TrainingOptions:
     warmup_epochs: float = 0
     sampler: Literal["uniform", "class_aware"] = "uniform"
     augmentation: dict[str, Any] = field(default_factory=dict)
+    final_epochs: int = 0  # the last ones, for which final_augmentation changes augmentation
+    final_augmentation: dict[str, Any] = field(default_factory=dict)
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on a GPU
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accelerate: Literal["auto", "none", "graph", "compile"] = "auto"  # see engine/accelerate.py
@@ -68,6 +70,7 @@ class TrainingOptions:
             ("evaluate_interval", 1, None),
             ("num_epochs", 0, MOST_EPOCHS),
             ("warmup_epochs", 0, MOST_EPOCHS),
+            ("final_epochs", 0, MOST_EPOCHS),
             ("seed", 0, 2**32 - 1),
             ("num_workers", 0, MOST_WORKERS),
             ("num_classes", 2, None),
@@ -78,6 +81,11 @@ class TrainingOptions:
             raise UserError(
                 f"training_opt.gradient_clip is {self.gradient_clip}, "
                 "expected a norm above 0; use null for no clipping"
+            )
+        if self.final_epochs and not self.final_augmentation:
+            raise UserError(
+                f"training_opt.final_epochs is {self.final_epochs}, but final_augmentation is "
+                "empty; say what changes, such as {'trivial_augment': False}"
             )
         if not all(0 < k <= MOST_RANKS for k in self.top_k) or len(self.top_k) > MOST_CUTOFFS:
             raise UserError(

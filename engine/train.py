@@ -21,6 +21,7 @@ from engine.evaluate import validate
 from engine.failures import explained
 from engine.loss_tally import LossTally
 from engine.memory import refresh_memory
+from engine.model import make_augmentation
 from engine.objective import Objective
 from engine.run import Run
 from engine.save_points import SavePoints, Verdict
@@ -149,11 +150,14 @@ def train_batches(run: Run, epoch: int, done: int = 0) -> Iterator[tuple[Tensor,
         done: batches to leave out at the start; they are made, for what they draw from the seed.
             More than there are: fewer processes have one more.
     """
-    seed = epoch_seed(run.config.training_opt.seed, epoch, distributed.rank())
+    options = run.config.training_opt
+    seed = epoch_seed(options.seed, epoch, distributed.rank())
+    final = epoch >= options.num_epochs - options.final_epochs
+    augmentation = make_augmentation(run.config, run.model, final)
     index_batches = distributed.share_of_batches(_index_batches(run, epoch))
     if done >= len(index_batches):
         return iter(())
-    batches = run.dataset.batches(index_batches, run.augmentation, training=True, seed=seed)
+    batches = run.dataset.batches(index_batches, augmentation, training=True, seed=seed)
     for _ in range(done):
         next(batches)
     return batches

@@ -106,6 +106,8 @@ def test_opts_set_any_value_in_yaml(override, read):
         ("memory={centroids: true, dpp_samples: 1001}", ["dpp_samples is 1001", "at most 1000"]),
         ("alternate.samples=1000000000000", ["alternate.samples", "at most 10000000"]),
         ("training_opt.seed=9223372036854775808", ["training_opt.seed", "64 bits"]),
+        ("training_opt.final_epochs=2", ["final_epochs is 2", "final_augmentation is empty"]),
+        ("training_opt.final_augmentation.flip=1", ["final_augmentation.flip is 1"]),
         ("training_opt.warmup_epochs=.inf", ["warmup_epochs is inf", "finite"]),
         ("training_opt.log_dir=''", ["training_opt.log_dir is empty"]),
         ("training_opt.log_dir='a{seed:>9999999}'", ["log_dir", "'>9999999'"]),

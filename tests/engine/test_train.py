@@ -16,7 +16,7 @@ from engine.memory import refresh_memory
 from engine.model import collect_outputs
 from engine.objective import Objective
 from engine.run import open_run
-from engine.train import build_training, check_first_batch, step, train_epoch
+from engine.train import build_training, check_first_batch, step, train_batches, train_epoch
 from models.memory import build_memory
 from utils.errors import UserError
 
@@ -270,6 +270,19 @@ def test_gradient_clipping_bounds_the_step(tmp_path):
     step(run, build_training(run), images, labels)
     moved = [p.detach() - b for p, b in zip(run.model.parameters(), before, strict=True)]
     assert sum(m.square().sum() for m in moved).sqrt() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_last_epochs_take_the_final_augmentation(tmp_path):
+    plain = {"crop_scale": [1.0, 1.0], "flip": False}
+    ending = {"num_epochs": 3, "final_epochs": 1, "final_augmentation": plain}
+    run, first, last = (
+        open_run(make_config(tmp_path, num_workers=0, **options))
+        for options in (ending, {}, {"augmentation": plain})
+    )
+    for epoch, same in enumerate((first, first, last)):
+        found, expected = (next(train_batches(each, epoch))[0] for each in (run, same))
+        assert torch.equal(found, expected)
+    assert not torch.equal(next(train_batches(first, 2))[0], next(train_batches(last, 2))[0])
 
 
 def test_the_class_aware_sampler_balances_an_epoch(tmp_path):
