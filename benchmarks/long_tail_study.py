@@ -44,6 +44,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
         "training_opt.sampler=uniform",
         "criterions.classification.def_file=./loss/class_balanced.py",
     ),
+    "label_smoothing_.1": ("criterions.classification.loss_params.label_smoothing=0.1",),
     "batch_32": ("training_opt.batch_size=32",),
     "batch_128": ("training_opt.batch_size=128",),
     "batch_256": (
