@@ -39,6 +39,7 @@ class Stage:
 
 
 EPOCHS_20 = ("training_opt.num_epochs=20", "training_opt.evaluate_interval=20")
+EPOCHS_15 = ("training_opt.num_epochs=15", "training_opt.evaluate_interval=15")
 ENOUGH_IMAGES = (  # to learn statistics from, and to do without inventing more
     "networks.feat_model.fix_statistics=false",
     "training_opt.augmentation.trivial_augment=false",
@@ -48,9 +49,13 @@ LARGE_BATCHES = (
     "training_opt.optimizer.params.lr=2e-3",
     "networks.feat_model.optim_params.lr=4e-4",
 )
-BALANCED = (*ENOUGH_IMAGES, *LARGE_BATCHES)  # docs/long_tail_study.md, section 5
+WHOLE_IMAGES_LAST = (  # as the database's are coded
+    "training_opt.final_epochs=4",
+    "training_opt.final_augmentation={crop_scale: [1, 1], crop_ratio: [1, 1]}",
+)
+BALANCED = (*ENOUGH_IMAGES, *LARGE_BATCHES, *WHOLE_IMAGES_LAST)  # docs/long_tail_study.md, section 5
 FOLDER = "config/Cifar100_LT"
-STAGE_1 = Stage(f"{FOLDER}/stage_1.py", (*EPOCHS_20, *BALANCED))
+STAGE_1 = Stage(f"{FOLDER}/stage_1.py", (*EPOCHS_15, *BALANCED))
 STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", BALANCED)
 METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet": (Stage(f"{FOLDER}/lthnet_published.py", EPOCHS_20),),
@@ -58,8 +63,8 @@ METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet_sq": (Stage(f"{FOLDER}/lthnet_published_sq.py", EPOCHS_20),),
     "lthnet_sq_k0": (Stage(f"{FOLDER}/lthnet_published_sq_k0.py", EPOCHS_20),),
     "hashnet": (Stage(f"{FOLDER}/hashnet.py", (*EPOCHS_20, *ENOUGH_IMAGES)),),
-    "csq": (Stage(f"{FOLDER}/csq.py", (*EPOCHS_20, *BALANCED)),),
-    "orthohash": (Stage(f"{FOLDER}/orthohash.py", (*EPOCHS_20, *BALANCED)),),
+    "csq": (Stage(f"{FOLDER}/csq.py", (*EPOCHS_15, *BALANCED)),),
+    "orthohash": (Stage(f"{FOLDER}/orthohash.py", (*EPOCHS_15, *BALANCED)),),
     "ours": (STAGE_1, STAGE_2),
     "direct": (STAGE_1,),
 }
