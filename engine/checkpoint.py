@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +182,13 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
 def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str | Path) -> None:
     """Refuse to go on with other options than those a checkpoint was trained with.
 
-    What EXEMPT names may differ.
+    What EXEMPT names may differ. An option that did not exist then had what is its default now.
 
     Raises:
         UserError: naming the keys that differ.
     """
-    before, now = _flat(checkpoint.get("config", {})), _flat(config.to_dict())
+    before = {**_defaults(config), **_flat(checkpoint.get("config", {}))}
+    now = _flat(config.to_dict())
     differing = sorted(
         key
         for key in before.keys() | now.keys()
@@ -303,9 +305,28 @@ def _counted(what: str, keys: list[str]) -> list[str]:
     return [f"{what}: {', '.join(shown)}{' and more' if len(parts) > 8 else ''}"] if parts else []
 
 
+def _defaults(config: RunConfig) -> dict[str, Any]:
+    """The options of all sections that a config may leave out, by their dotted keys."""
+    sections: dict[str, Any] = {
+        "training_opt": config.training_opt,
+        "data": config.data,
+        "memory": config.memory,
+    }
+    for group in ("networks", "criterions"):
+        sections |= {f"{group}.{name}": each for name, each in getattr(config, group).items()}
+    found: dict[str, Any] = {}
+    for name, section in sections.items():
+        for field in fields(section):
+            if field.default is not MISSING:
+                found[f"{name}.{field.name}"] = field.default
+            elif field.default_factory is not MISSING:
+                found |= _flat(field.default_factory(), f"{name}.{field.name}.")
+    return found
+
+
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as dotted keys; tuples as lists, for comparison."""
-    if isinstance(values, dict) and values:
+    """Nested dicts as dotted keys, nothing for empty ones; tuples as lists, for comparison."""
+    if isinstance(values, dict):
         parts = (_flat(value, f"{prefix}{key}.") for key, value in values.items())
         return {key: value for part in parts for key, value in part.items()}
     return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
