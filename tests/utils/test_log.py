@@ -35,7 +35,7 @@ def test_a_terminal_that_was_replaced_gets_what_comes_after(monkeypatch):
     assert first.getvalue().count("of now") == second.getvalue().count("of now") == 1
 
 
-def test_messages_inside_the_block_are_appended_to_the_file(tmp_path):
+def test_messages_before_and_inside_the_block_are_appended_to_the_file(tmp_path):
     path = tmp_path / "log.txt"
     path.write_text("earlier run\n")
     logger = start_logging()
@@ -43,9 +43,33 @@ def test_messages_inside_the_block_are_appended_to_the_file(tmp_path):
     with log_to_file(path):
         logger.info("MAP ±%.2f", 0.25)
     logger.info("after")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "earlier run"
-    assert len(lines) == 2 and lines[1].endswith("MAP ±0.25")
+    first, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert first == "earlier run"
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["before", "MAP ±0.25"]
+
+
+def test_each_of_two_runs_gets_the_messages_before_its_own_file(tmp_path):
+    logger = start_logging()
+    for name in ("one", "two"):
+        logger.info("weights of %s", name)
+        with log_to_file(tmp_path / name):
+            logger.info("epoch of %s", name)
+    for name in ("one", "two"):
+        lines = (tmp_path / name).read_text().splitlines()
+        assert [line.split(maxsplit=2)[2] for line in lines] == [
+            f"weights of {name}",
+            f"epoch of {name}",
+        ]
+
+
+def test_a_process_without_a_file_keeps_a_bounded_number_of_messages(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.log.MOST_KEPT", 3)
+    logger = start_logging()
+    for number in range(5):
+        logger.info("%d", number)
+    with log_to_file(tmp_path / "log.txt"):
+        pass
+    assert [line[-1] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["2", "3", "4"]
 
 
 def test_messages_inside_the_block_still_reach_the_terminal_once(tmp_path, capsys):
