@@ -106,6 +106,17 @@ THEN: dict[str, Continuation] = {
             ("selector", 4),
         )
     },
+    **{
+        f"untrained_adjustment_{power}": Continuation(
+            STAGE_2,
+            (
+                *UNTRAINED,
+                f"networks.hash_head.params.adjustment={power}",
+                "networks.hash_head.fresh=[memory,keys,counts]",
+            ),
+        )
+        for power in (0.4, 0.6, 0.8, 1.0)
+    },
 }
 Experiments = list[Experiment]
 

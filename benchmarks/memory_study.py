@@ -28,7 +28,7 @@ from benchmarks.memory_study_heads import VARIANTS, Variant
 from benchmarks.rows import append_row
 from data.samplers import class_aware_batches
 from engine.memory_use import MEASURES, NEEDED, class_means, memory_use
-from models.memory import choose_samples, fill_memory
+from models.memory import choose_samples, fill_memory, row_counts
 from retrieval.codes import binarize, pack
 from retrieval.metrics import FEW_BELOW, evaluate
 from utils.errors import UserError
@@ -138,6 +138,7 @@ def refresh(head: Any, variant: Variant, features: Features) -> float | None:
     memory = [fill_memory(direct, labels, chosen)]
     if hasattr(head, "keys"):
         memory.append(fill_memory(features.train, labels, chosen))
+        memory.append(row_counts(labels, chosen))
     head.set_memory(*memory)
     return float((head.memory - before).norm() / head.memory.norm())
 

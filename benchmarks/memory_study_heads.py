@@ -55,9 +55,11 @@ class TrainedKeys(MetaEmbeddingHead):
         super().__init__(*sizes, **options)
         self.trained_keys = nn.Parameter(torch.zeros(sizes[4], sizes[0]))
 
-    def set_memory(self, memory: Tensor, keys: Tensor | None = None) -> None:
+    def set_memory(
+        self, memory: Tensor, keys: Tensor | None = None, counts: Tensor | None = None
+    ) -> None:
         first = not cast(Tensor, self.keys).any()
-        super().set_memory(memory, keys)
+        super().set_memory(memory, keys, counts)
         if first and keys is not None:
             with torch.no_grad():
                 self.trained_keys.copy_(keys)
@@ -182,4 +184,10 @@ VARIANTS = {
     "cosine_memory_alone": Variant(MemoryAlone, _ONE),
     "cosine_selector_1_untrained": Variant(MetaEmbeddingHead, _ONE, trained=False),
     "cosine_selector_4_untrained": Variant(MetaEmbeddingHead, _FOUR, trained=False),
+    **{
+        f"cosine_adjusted_{power}_untrained": Variant(
+            MetaEmbeddingHead, {**_ONE, "adjustment": power}, trained=False
+        )
+        for power in (0.2, 0.4, 0.6, 0.8, 1.0)
+    },
 }

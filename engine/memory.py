@@ -6,7 +6,7 @@ import torch
 
 from engine.model import collect_outputs
 from engine.run import Run
-from models.memory import choose_samples, fill_memory
+from models.memory import choose_samples, fill_memory, row_counts
 from utils.distributed import send_from_main
 
 
@@ -14,7 +14,8 @@ from utils.distributed import send_from_main
 def refresh_memory(run: Run) -> None:
     """Rebuild the last network's memory from the direct features of all training images.
 
-    Attention by cosine has keys beside it, made of the same images' inputs to the head. All are
+    Attention by cosine has keys beside it, made of the same images' inputs to the head, and the
+    number of training images of each row's class. All are
     computed in evaluation mode, without augmentation, by all processes together; all have the
     same memory. Nothing is done for a config without one.
     """
@@ -40,4 +41,5 @@ def refresh_memory(run: Run) -> None:
     memory = [send_from_main(fill_memory(features, classes, chosen))]
     if "inputs" in outputs:
         memory.append(send_from_main(fill_memory(outputs["inputs"][rows], classes, chosen)))
+        memory.append(row_counts(classes, chosen))
     cast(Any, run.model[-1]).set_memory(*memory)

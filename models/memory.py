@@ -91,6 +91,12 @@ def fill_memory(values: Tensor, classes: Tensor, chosen: Tensor) -> Tensor:
     return torch.cat([centroids[:, None], samples], dim=1).flatten(0, 1)
 
 
+def row_counts(classes: Tensor, chosen: Tensor) -> Tensor:
+    """Images of each row's class, (memory_rows,), in the order of `fill_memory`."""
+    counts = torch.bincount(classes, minlength=len(chosen))
+    return counts.repeat_interleave(1 + chosen.shape[1])
+
+
 def _argmax_by_class(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
     """Row of the largest value in each class, the first of equals; 0 for an empty class."""
     peaks = values.new_full((num_classes,), -torch.inf)

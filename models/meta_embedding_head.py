@@ -22,7 +22,9 @@ class MetaEmbeddingHead(nn.Module):
     Attention 'cosine' learns nothing: o = softmax(τ cos(x - m, k_r - m)) with the head's input x,
     the same rows' inputs k_r as keys, and their mean m; that of prototypes (Snell et al.,
     "Prototypical Networks", NeurIPS 2017) with a cosine (Vinyals et al., "Matching Networks",
-    NeurIPS 2016). docs/long_tail_study.md shows why.
+    NeurIPS 2016). docs/long_tail_study.md shows why. With `adjustment` b the score of a row is
+    less by b log n, n being its class's training images: the logit adjustment after training of
+    Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, for attention.
 
     The memory M (memory_rows, feature_dim) and its keys (memory_rows, in_features) are buffers:
     saved with the weights, not trained. They are zero until `set_memory`, which makes the head a
@@ -39,9 +41,11 @@ class MetaEmbeddingHead(nn.Module):
         attention: Attention = "learned",
         temperature: float = 14.0,
         selector: float | None = None,
+        adjustment: float = 0.0,
     ) -> None:
         super().__init__()
         self.temperature = temperature
+        self.adjustment = adjustment
         self.feature_layer = nn.Linear(in_features, feature_dim)
         self.hallucinator = nn.Linear(feature_dim, memory_rows) if attention == "learned" else None
         self.selector = nn.Linear(feature_dim, feature_dim) if selector is None else None
@@ -51,15 +55,22 @@ class MetaEmbeddingHead(nn.Module):
         self.register_buffer("memory", torch.zeros(memory_rows, feature_dim))
         if attention == "cosine":
             self.register_buffer("keys", torch.zeros(memory_rows, in_features))
+        if adjustment:
+            self.register_buffer("counts", torch.ones(memory_rows))
 
-    def set_memory(self, memory: Tensor, keys: Tensor | None = None) -> None:
+    def set_memory(
+        self, memory: Tensor, keys: Tensor | None = None, counts: Tensor | None = None
+    ) -> None:
         """Replace the memory in place by `memory` (memory_rows, feature_dim).
 
-        `keys` (memory_rows, in_features) are the rows' inputs; for attention 'cosine' alone.
+        For attention 'cosine' alone: `keys` (memory_rows, in_features) are the rows' inputs,
+        `counts` (memory_rows,) the training images of each row's class, for `adjustment`.
         """
         cast(Tensor, self.memory).copy_(memory.detach())
         if keys is not None:
             cast(Tensor, self.keys).copy_(keys.detach())
+        if counts is not None and self.adjustment:
+            cast(Tensor, self.counts).copy_(counts)
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Map backbone features (B, in_features) to named outputs.
@@ -93,7 +104,10 @@ class MetaEmbeddingHead(nn.Module):
         keys = cast(Tensor, self.keys)
         centre = keys.mean(0)
         cosine = functional.normalize(inputs - centre) @ functional.normalize(keys - centre).T
-        return torch.softmax(self.temperature * cosine, dim=1)
+        scores = self.temperature * cosine
+        if self.adjustment:  # a class without images has an empty row
+            scores = scores - self.adjustment * cast(Tensor, self.counts).clamp(min=1).log()
+        return torch.softmax(scores, dim=1)
 
     def _select(self, features: Tensor) -> Tensor:
         """The selector e, (B, feature_dim)."""
@@ -111,6 +125,7 @@ def create_model(
     attention: Attention = "learned",
     temperature: float = 14.0,
     selector: float | None = None,
+    adjustment: float = 0.0,
 ) -> MetaEmbeddingHead:
     """Build the head; `memory_rows` is (k + 1)·C, from the config's `memory`.
 
@@ -119,6 +134,8 @@ def create_model(
             input and the memory's keys.
         temperature: τ of attention 'cosine'; larger is sharper.
         selector: None, LTHNet's layer on the direct feature, or e itself, the same everywhere.
+        adjustment: b of attention 'cosine': a row counts less by the b-th power of its class's
+            training images. Such a head also saves these `counts`.
 
     Raises:
         UserError: if the config turns the memory off, or an option is none of these.
@@ -134,6 +151,11 @@ def create_model(
         )
     if not temperature > 0:
         raise UserError(f"meta_embedding_head: temperature is {temperature}, expected above 0")
+    if adjustment < 0 or (adjustment and attention != "cosine"):
+        raise UserError(
+            f"meta_embedding_head: adjustment is {adjustment} with attention {attention!r}, "
+            "expected 0 or more, and 'cosine'"
+        )
     return MetaEmbeddingHead(
         in_features,
         feature_dim,
@@ -143,4 +165,5 @@ def create_model(
         attention,
         temperature,
         selector,
+        adjustment,
     )

@@ -174,13 +174,14 @@ def test_stage_2_starts_from_stage_1_and_adds_a_memory(tmp_path):
     assert train_and_test(config)["method"] == "meta"
 
 
-def _untrained(folder, weights, **changes):
+def _untrained(folder, weights, adjustment=0.0, **changes):
     """Stage 2 without an epoch, of attention by cosine, from the weights of a stage 1."""
-    params = {"attention": "cosine", "selector": 1.0}
+    params = {"attention": "cosine", "selector": 1.0, "adjustment": adjustment}
     head = {"def_file": "./models/meta_embedding_head.py", "params": params}
+    fresh = ["memory", "keys", "counts"] if adjustment else ["memory", "keys"]
     networks = {
         "feat_model": {"def_file": "./models/small_cnn.py", "params": {"width": 4}},
-        "hash_head": {**head, "fresh": ["memory", "keys"]},
+        "hash_head": {**head, "fresh": fresh},
     }
     networks = {name: {**each, "weights": str(weights)} for name, each in networks.items()}
     changes = {"num_epochs": 0, "memory": {"dpp_samples": 0}, "networks": networks, **changes}
@@ -202,6 +203,16 @@ def test_without_an_epoch_weights_stay_and_a_memory_is_beside_them(tmp_path):
     assert figures["checkpoint"]["epoch"] == 0
     assert run_test_only(config)["map"] == figures["map"]
     assert train_and_test(config, resume=True)["map"] == figures["map"]
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+def test_an_adjusted_memory_knows_the_training_images_of_each_row(tmp_path, samples):
+    train_and_test(make_config(tmp_path / "one"))
+    options = {"adjustment": 0.5, "memory": {"dpp_samples": samples}}
+    run = open_run(_untrained(tmp_path / "two", tmp_path / "one" / BEST, **options))
+    refresh_memory(run)
+    counts = run.model.state_dict()["hash_head.counts"].tolist()
+    assert counts == [n for n in run.dataset.split.class_counts for _ in range(1 + samples)]
 
 
 @pytest.mark.parametrize("change", [{"weights": None}, {"memory": {"centroids": False}}])

@@ -146,6 +146,37 @@ def test_cosine_attention_equals_its_formula_computed_image_by_image(temperature
         np.testing.assert_allclose(outputs["embeddings"][i].detach(), expected, atol=1e-5)
 
 
+def test_adjusted_attention_is_cosine_attention_divided_by_powers_of_the_counts():
+    counts = torch.tensor([500, 1, 20, 20, 7, 0])
+    plain, adjusted = cosine_head(), cosine_head(adjustment=0.6)
+    adjusted.set_memory(plain.memory, plain.keys, counts)
+    weights = plain(batch())["attention"].double() / counts.clamp(min=1).double() ** 0.6
+    expected = weights / weights.sum(1, keepdim=True)
+    torch.testing.assert_close(adjusted(batch())["attention"].double(), expected, atol=1e-6, rtol=0)
+
+
+def test_counts_are_saved_with_an_adjusted_head_and_change_no_other():
+    adjusted = cosine_head(adjustment=1.0)
+    adjusted.set_memory(adjusted.memory, adjusted.keys, torch.arange(ROWS))
+    other = cosine_head(adjustment=1.0)
+    other.load_state_dict(adjusted.state_dict())
+    assert torch.equal(other(batch())["codes"], adjusted(batch())["codes"])
+    plain = cosine_head()
+    before = plain(batch())["codes"]
+    plain.set_memory(plain.memory, plain.keys, torch.arange(ROWS))
+    assert torch.equal(plain(batch())["codes"], before)
+    assert "counts" not in plain.state_dict()
+
+
+@pytest.mark.parametrize("options", [{"adjustment": -1.0}, {"adjustment": 0.5}])
+def test_an_adjustment_below_0_or_of_learned_attention_is_one_line(options):
+    attention = "cosine" if options["adjustment"] < 0 else "learned"
+    with pytest.raises(UserError, match="adjustment is"):
+        meta_embedding_head.create_model(
+            IN, DIM, BITS, CLASSES, ROWS, attention=attention, **options
+        )
+
+
 def test_cosine_attention_and_a_fixed_selector_have_no_weights_but_those_of_the_direct_head():
     direct = direct_head.create_model(IN, DIM, BITS, CLASSES)
     trained = dict(cosine_head(selector=1.0).named_parameters())

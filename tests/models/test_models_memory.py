@@ -7,6 +7,7 @@ from models.memory import (
     class_centroids,
     dpp_samples,
     fill_memory,
+    row_counts,
 )
 
 SIZES = (9, 1, 5, 2, 13, 3)
@@ -163,6 +164,13 @@ def test_half_precision_features_give_a_memory_of_their_type():
     exact = build_memory(features, classes, len(SIZES), 0)
     centroids = blocks(memory, len(SIZES))[:, 0].float()
     torch.testing.assert_close(centroids, exact, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_each_row_has_the_count_of_its_class(k):
+    features, classes = long_tail()
+    counts = row_counts(classes, choose_samples(features, classes, len(SIZES), k))
+    assert counts.tolist() == [size for size in SIZES for _ in range(1 + k)]
 
 
 def test_other_values_of_the_same_images_fill_the_same_rows():
