@@ -85,16 +85,15 @@ def class_size_figure(evaluations: Named, counts: Sequence[int] | None) -> Figur
 def _mark_groups(axes: Axes, sizes: Any) -> None:
     """A logarithmic axis of class sizes with the bounds of the shot groups."""
     low, high = float(sizes.min()) / 1.3, float(sizes.max()) * 1.3
-    label = "training images of the class (line: running mean)"
+    axes.set(xlim=(low, high), xlabel="training images of the class (line: running mean)")
     _logarithmic(axes)
-    axes.set(xlim=(low, high), xlabel=label)
-    bounds = [low, FEW_BELOW, MANY_ABOVE, high]
-    for bound in bounds[1:3]:
+    for bound in (FEW_BELOW, MANY_ABOVE):
         axes.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
+    bounds = np.clip([low, FEW_BELOW, MANY_ABOVE, high], low, high).tolist()
     for name, left, right in zip(
         ("few-shot", "medium", "many-shot"), bounds, bounds[1:], strict=False
     ):
-        if low <= left < right <= high:
+        if left < right:
             middle = float(np.sqrt(left * right))
             axes.text(middle, 1.03, name, fontsize=8, color=INK, ha="center", va="bottom")
     axes.set_xlim(low, high)

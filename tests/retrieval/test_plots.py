@@ -47,6 +47,14 @@ def test_classes_stand_at_their_size(found, counts):
         assert words == {"few-shot", "medium", "many-shot"}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("size", "name"), [(500, "many-shot"), (50, "medium"), (5, "few-shot")])
+def test_classes_of_one_size_are_drawn_with_their_group_and_without_a_warning(found, size, name):
+    axes = plots.class_size_figure({"a": found}, [size] * 4).axes[0]
+    assert [text.get_text() for text in axes.texts] == [name]
+    assert axes.get_xlim()[0] < size < axes.get_xlim()[1]
+
+
 def test_bits_and_neighbours(make_case):
     report = bit_report(make_case()[1])
     bars = plots.balance_figure(report).axes[0].patches
