@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -307,16 +307,12 @@ def _counted(what: str, keys: list[str]) -> list[str]:
 
 def _defaults(config: RunConfig) -> dict[str, Any]:
     """The options of all sections that a config may leave out, by their dotted keys."""
-    sections: dict[str, Any] = {
-        "training_opt": config.training_opt,
-        "data": config.data,
-        "memory": config.memory,
-    }
+    sections: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(config)}
     for group in ("networks", "criterions"):
-        sections |= {f"{group}.{name}": each for name, each in getattr(config, group).items()}
+        sections |= {f"{group}.{name}": each for name, each in sections.pop(group).items()}
     found: dict[str, Any] = {}
     for name, section in sections.items():
-        for field in fields(section):
+        for field in fields(section) if is_dataclass(section) else ():
             if field.default is not MISSING:
                 found[f"{name}.{field.name}"] = field.default
             elif field.default_factory is not MISSING:

@@ -15,9 +15,9 @@ def refresh_memory(run: Run) -> None:
     """Rebuild the last network's memory from the direct features of all training images.
 
     Attention by cosine has keys beside it, made of the same images' inputs to the head, and the
-    number of training images of each row's class. All are
-    computed in evaluation mode, without augmentation, by all processes together; all have the
-    same memory. Nothing is done for a config without one.
+    number of training images of each row's class. All are computed in evaluation mode, without
+    augmentation, by all processes together; all have the same memory. Nothing is done for a config
+    without one.
     """
     options = run.config.memory
     if not options.centroids:

@@ -153,7 +153,7 @@ def train_batches(run: Run, epoch: int, done: int = 0) -> Iterator[tuple[Tensor,
     options = run.config.training_opt
     seed = epoch_seed(options.seed, epoch, distributed.rank())
     final = epoch >= options.num_epochs - options.final_epochs
-    augmentation = make_augmentation(run.config, run.model, final)
+    augmentation = make_augmentation(run.config, run.model, True) if final else run.augmentation
     index_batches = distributed.share_of_batches(_index_batches(run, epoch))
     if done >= len(index_batches):
         return iter(())

@@ -8,11 +8,14 @@ from small_config import make_config
 
 from engine.checkpoint import (
     BEST,
+    LAST,
+    check_same_config,
     load_checkpoint,
     load_network,
     load_networks,
     save_checkpoint,
 )
+from engine.config import load_config
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.run import open_run
@@ -129,6 +132,29 @@ def test_the_checkpoint_says_what_it_was_trained_on(trained):
     assert checkpoint["split_digest"] == run.dataset.digest
     assert checkpoint["class_counts"] == run.dataset.split.class_counts.tolist()
     assert checkpoint["config"]["training_opt"]["code_length"] == 8
+
+
+def test_a_run_from_before_an_option_existed_is_resumed_with_its_default(tmp_path):
+    first = train_and_test(make_config(tmp_path))
+    checkpoint = torch.load(tmp_path / LAST, weights_only=True)
+    del checkpoint["config"]["training_opt"]["final_epochs"]
+    del checkpoint["config"]["training_opt"]["final_augmentation"]
+    del checkpoint["config"]["networks"]["feat_model"]["fix_statistics"]
+    torch.save(checkpoint, tmp_path / LAST)
+    assert train_and_test(make_config(tmp_path), resume=True)["map"] == first["map"]
+    other = make_config(tmp_path, final_epochs=1, final_augmentation={"flip": False})
+    with pytest.raises(UserError, match=r"final_augmentation.flip \(was None, is False\)"):
+        train_and_test(other, resume=True)
+
+
+def test_an_option_that_did_not_exist_had_its_default_in_every_section():
+    config = load_config("config/Cifar10/adsh.py")
+    before = config.to_dict()
+    del before["alternate"]["sweeps"], before["data"]["decode"]
+    check_same_config({"config": before}, config, "last.pth")
+    config.alternate.sweeps += 1
+    with pytest.raises(UserError, match=r"alternate.sweeps \(was 1, is 2\)"):
+        check_same_config({"config": before}, config, "last.pth")
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):

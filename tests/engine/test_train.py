@@ -93,19 +93,6 @@ def test_resume_with_other_options_is_refused_and_changes_nothing(tmp_path, chan
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
 
 
-def test_a_run_from_before_an_option_existed_is_resumed_with_its_default(tmp_path):
-    first = train_and_test(make_config(tmp_path))
-    checkpoint = torch.load(tmp_path / LAST, weights_only=True)
-    del checkpoint["config"]["training_opt"]["final_epochs"]
-    del checkpoint["config"]["training_opt"]["final_augmentation"]
-    del checkpoint["config"]["networks"]["feat_model"]["fix_statistics"]
-    torch.save(checkpoint, tmp_path / LAST)
-    assert train_and_test(make_config(tmp_path), resume=True)["map"] == first["map"]
-    other = make_config(tmp_path, final_epochs=1, final_augmentation={"flip": False})
-    with pytest.raises(UserError, match=r"final_augmentation.flip \(was None, is False\)"):
-        train_and_test(other, resume=True)
-
-
 def test_resuming_a_finished_run_keeps_its_speed_and_needs_no_stage_1(tmp_path):
     train_and_test(make_config(tmp_path / "one"))
     weights = str(tmp_path / "one" / BEST)
