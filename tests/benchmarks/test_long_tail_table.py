@@ -173,3 +173,10 @@ def test_a_methods_name_is_that_of_its_last_configs_rows(name):
 def test_a_methods_runs_differ_by_their_folders():
     folders = {load_config(stages[-1].config).training_opt.log_dir for stages in METHODS.values()}
     assert len(folders) == len(METHODS)
+
+
+def test_the_readmes_options_of_balanced_classes_are_the_tables():
+    text = Path("README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    line = next(line for line in text.splitlines() if "imbalance_factor=1 " in line)
+    given = shlex.split(line)[2:]  # after `... --opts`
+    assert set(given) == {"training_opt.imbalance_factor=1", *METHODS["direct"][0].balanced}
