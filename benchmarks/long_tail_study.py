@@ -81,6 +81,7 @@ AS_LONG = (  # a second schedule, of half the rates, whatever the first was chan
     "networks.feat_model.optim_params.lr=5e-5",
 )
 UNTRAINED = ("training_opt.num_epochs=0",)
+UNADJUSTED = ("networks.hash_head.params.adjustment=0", "networks.hash_head.fresh=[memory,keys]")
 PUBLISHED = (
     "networks.hash_head.params={}",
     "networks.hash_head.fresh=[hallucinator,selector,memory]",
@@ -89,12 +90,12 @@ THEN: dict[str, Continuation] = {
     "direct": Continuation(STAGE_1, AS_LONG),
     "memory": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED, "memory.dpp_samples=3")),
     "memory_k0": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED)),
-    "cosine_untrained": Continuation(STAGE_2, UNTRAINED),
-    "cosine": Continuation(STAGE_2, AS_LONG),
-    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, "networks.feat_model.fix=true")),
+    "cosine_untrained": Continuation(STAGE_2, (*UNTRAINED, *UNADJUSTED)),
+    "cosine": Continuation(STAGE_2, (*AS_LONG, *UNADJUSTED)),
+    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, *UNADJUSTED, "networks.feat_model.fix=true")),
     **{
         f"untrained_{name}_{value}": Continuation(
-            STAGE_2, (*UNTRAINED, f"networks.hash_head.params.{name}={value}")
+            STAGE_2, (*UNTRAINED, *UNADJUSTED, f"networks.hash_head.params.{name}={value}")
         )
         for name, value in (
             ("temperature", 7),
@@ -108,12 +109,7 @@ THEN: dict[str, Continuation] = {
     },
     **{
         f"untrained_adjustment_{power}": Continuation(
-            STAGE_2,
-            (
-                *UNTRAINED,
-                f"networks.hash_head.params.adjustment={power}",
-                "networks.hash_head.fresh=[memory,keys,counts]",
-            ),
+            STAGE_2, (*UNTRAINED, f"networks.hash_head.params.adjustment={power}")
         )
         for power in (0.4, 0.6, 0.8, 1.0)
     },

@@ -1,7 +1,8 @@
 """CIFAR-100, long-tailed, stage 2: the meta-embedding over a memory, beside stage 1's weights.
 
-Nothing is trained: attention by cosine to the centroids of the backbone's features does more for
-few-shot classes, and training on undoes part of it (docs/long_tail_study.md).
+Nothing is trained: attention by cosine to the centroids of the backbone's features, adjusted for
+class sizes, does more for few-shot classes, and training on undoes part of it
+(docs/long_tail_study.md).
 """
 
 from stage_1 import config as stage_1
