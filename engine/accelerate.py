@@ -22,6 +22,7 @@ from engine.objective import Objective
 from models.depthwise_conv import replace_depthwise_convs
 from models.fused_batch_norm import fuse_batch_norms
 from models.overlapped_conv import overlap_weight_gradients
+from models.residual_block import fuse_residual_blocks
 from models.rounded_weights import RoundedWeights
 from utils import distributed
 from utils.errors import UserError
@@ -38,14 +39,15 @@ def to_device(model: nn.Sequential, mode: Mode, device: torch.device) -> nn.Sequ
     """The networks on their device, in the form that is fastest there.
 
     On a GPU tensors are channels_last and, unless the mode is 'none' or 'compile' (which fuses by
-    itself), batch normalisations are fused with the activations that follow them, depthwise
-    convolutions have kernels of their own, and weight gradients of small batches, unless several
-    processes share them, are computed beside the others.
+    itself), batch normalisations are fused with the activations that follow them and with the
+    shortcuts of ResNets, depthwise convolutions have kernels of their own, and weight gradients of
+    small batches, unless several processes share them, are computed beside the others.
     """
     if device.type != "cuda":
         return model.to(device)
     if mode in ("auto", "graph"):
         fuse_batch_norms(model)
+        fuse_residual_blocks(model)
         replace_depthwise_convs(model)
         if distributed.world_size() == 1:
             overlap_weight_gradients(model)

@@ -59,50 +59,68 @@ class BatchNormFunction(torch.autograd.Function):
         running_mean: Tensor,
         running_var: Tensor,
         num_batches_tracked: Tensor,
+        shortcut: Tensor | None,
         options: BatchNormOptions,
     ) -> Tensor:
         mean, variance = running_mean, running_var
         running = (running_mean, running_var, num_batches_tracked)
         with torch.cuda.device_of(x):
             if options.training and _whole_plan(x):
-                z, mean, variance = _normalised(x, weight, bias, running, options)
+                z, mean, variance = _normalised(x, shortcut, weight, bias, running, options)
             else:
                 if options.training:
                     mean, variance = _batch_statistics(x, running, options.momentum)
                 z = torch.empty_like(x)
                 grid, plan = _plan(x, MAP_PROGRAMS)
                 kernels.transform[grid](
-                    x, z, mean, variance, weight, bias, options.eps,
-                    activation=options.activation, **plan,
+                    x, _place_of(shortcut, x), z, mean, variance, weight, bias, options.eps,
+                    activation=options.activation, added=shortcut is not None, **plan,
                 )  # fmt: skip
         if options.training:  # autograd cannot see what a kernel writes
             torch.autograd.graph.increment_version(running)
-        ctx.save_for_backward(x, mean, variance, weight, bias)
+        ctx.save_for_backward(x, mean, variance, weight, bias, None if shortcut is None else z)
         ctx.options = options
         return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, variance, weight, bias = ctx.saved_tensors
-        options = ctx.options
+        x, mean, variance, weight, bias, z = ctx.saved_tensors
+        options, activation = ctx.options, ctx.options.activation
         layer = (mean, variance, weight, bias, options.eps)
         dy = dy.contiguous(memory_format=torch.channels_last)
-        dx = dweight = dbias = None
+        dx = dweight = dbias = dshortcut = None
+        if z is not None:  # the kernels know the activation's input only without a shortcut
+            dshortcut = dy = _before_activation(dy, z, activation)
+            activation = None
         with torch.cuda.device_of(x):
             if options.training and _whole_plan(x):
-                return *_gradients(x, dy, layer, options.activation), *[None] * 4
+                return *_gradients(x, dy, layer, activation), None, None, None, dshortcut, None
             if options.training or any(ctx.needs_input_grad[1:3]):
-                dweight, dbias = _parameter_gradients(x, dy, layer, options.activation)
+                dweight, dbias = _parameter_gradients(x, dy, layer, activation)
             if ctx.needs_input_grad[0]:
                 dx = torch.empty_like(x)
                 grid, plan = _plan(x, MAP_PROGRAMS)
                 sums = (dweight, dbias) if options.training else (mean, mean)  # the latter unread
                 kernels.input_gradient[grid](
                     x, dy, dx, *layer, *sums,
-                    frozen=not options.training, activation=options.activation, **plan,
+                    frozen=not options.training, activation=activation, **plan,
                 )  # fmt: skip
-        return dx, dweight, dbias, None, None, None, None
+        return dx, dweight, dbias, None, None, None, dshortcut, None
+
+
+def _place_of(shortcut: Tensor | None, x: Tensor) -> Tensor:
+    """A pointer for a kernel, which does not read it where there is no shortcut."""
+    return x if shortcut is None else shortcut
+
+
+def _before_activation(dy: Tensor, z: Tensor, activation: Activation | None) -> Tensor:
+    """The gradient of the activation's input, from its output."""
+    if activation is None:
+        return dy
+    if activation == "relu":
+        return torch.ops.aten.threshold_backward(dy, z, 0)
+    return torch.ops.aten.hardtanh_backward(dy, z, 0, 6)
 
 
 def _plan(x: Tensor, programs: int) -> tuple[tuple[int], dict[str, Any]]:
@@ -191,14 +209,19 @@ def _whole_plan(x: Tensor) -> tuple[tuple[int], dict[str, Any]] | None:
 
 
 def _normalised(
-    x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, ...], options: BatchNormOptions
+    x: Tensor,
+    shortcut: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    running: tuple[Tensor, ...],
+    options: BatchNormOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, mean and biased variance of a batch of few rows, in one kernel."""
     grid, plan = cast(Any, _whole_plan(x))
     z, mean, variance = (torch.empty_like(each) for each in (x, *running[:2]))
     kernels.normalise[grid](
-        x, z, mean, variance, *running, weight, bias, options.momentum, options.eps,
-        activation=options.activation, **plan,
+        x, _place_of(shortcut, x), z, mean, variance, *running, weight, bias, options.momentum,
+        options.eps, activation=options.activation, added=shortcut is not None, **plan,
     )  # fmt: skip
     return z, mean, variance
 

@@ -39,6 +39,14 @@ def _activated(value, activation: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @_kernel
+def _plus(value, shortcut, offsets, inside, added: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The value, and what a shortcut brings, if there is one."""
+    if added:
+        value += tl.load(shortcut + offsets, mask=inside, other=0.0).to(tl.float32)
+    return value
+
+
+@_kernel
 def _keep_running(  # type: ignore[no-untyped-def]
     running_mean, running_var, num_batches_tracked, average, moment, number, momentum, column, used
 ):
@@ -149,6 +157,7 @@ def combine_statistics(  # type: ignore[no-untyped-def]
 @_kernel
 def transform(  # type: ignore[no-untyped-def]
     x,
+    shortcut,
     z,
     mean,
     variance,
@@ -160,12 +169,13 @@ def transform(  # type: ignore[no-untyped-def]
     stripe_rows,
     vector: tl.constexpr,
     activation: tl.constexpr,
+    added: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
     early: tl.constexpr,
 ):
-    """z = activation((x - mean) / sqrt(variance + eps) * weight + bias)."""
+    """z = activation((x - mean) / sqrt(variance + eps) * weight + bias + shortcut)."""
     begin(early)
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
@@ -181,6 +191,7 @@ def transform(  # type: ignore[no-untyped-def]
         inside = (lane < rows - row)[:, None] & used[None, :]
         value = tl.load(x + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
         value = (value - center[None, :]) * scale[None, :] + shift[None, :]
+        value = _plus(value, shortcut + row * channels, offsets, inside, added)
         value = _activated(value, activation)
         tl.store(z + row * channels + offsets, value.to(z.dtype.element_ty), mask=inside)
 
@@ -333,6 +344,7 @@ def _whole_place(  # type: ignore[no-untyped-def]
 @_kernel
 def normalise(  # type: ignore[no-untyped-def]
     x,
+    shortcut,
     z,
     mean,
     variance,
@@ -347,6 +359,7 @@ def normalise(  # type: ignore[no-untyped-def]
     groups,
     vector: tl.constexpr,
     activation: tl.constexpr,
+    added: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     early: tl.constexpr,
@@ -364,7 +377,8 @@ def normalise(  # type: ignore[no-untyped-def]
     deviation = tl.where(inside, value - center[None, :], 0.0)
     moment = tl.sum(deviation * deviation, axis=0)
     scale *= tl.rsqrt(moment / number + eps)
-    value = _activated(deviation * scale[None, :] + shift[None, :], activation)
+    value = deviation * scale[None, :] + shift[None, :]
+    value = _activated(_plus(value, shortcut, offsets, inside, added), activation)
     tl.store(z + offsets, value.to(z.dtype.element_ty), mask=inside)
     tl.store(mean + column, center, mask=used)
     tl.store(variance + column, moment / number, mask=used)

@@ -21,7 +21,8 @@ class FusedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with the activation that follows: the same parameters, buffers and keys.
 
     Maps (B, C, H, W) to the same shape, dtype and memory format. Statistics and arithmetic are
-    float32 (Ioffe & Szegedy, Batch Normalization, 2015).
+    float32 (Ioffe & Szegedy, Batch Normalization, 2015). A `shortcut` of that shape is added
+    before the activation, as residual blocks do.
 
     Args:
         activation: 'relu', 'relu6', or None for none. The others are `nn.BatchNorm2d`'s.
@@ -40,10 +41,13 @@ class FusedBatchNorm2d(nn.BatchNorm2d):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device)
         self.activation = activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self._kernels_cover(x):
-            return cast(Tensor, BatchNormFunction.apply(x, *self._tensors(), self._options()))
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        if self._kernels_cover(x) and (shortcut is None or _alike(shortcut, x)):
+            arguments = (*self._tensors(), shortcut, self._options())
+            return cast(Tensor, BatchNormFunction.apply(x, *arguments))
         z = super().forward(x)
+        if shortcut is not None:
+            z = z + shortcut
         if self.activation is None:
             return z
         activate = F.relu if self.activation == "relu" else F.relu6
@@ -74,6 +78,16 @@ class FusedBatchNorm2d(nn.BatchNorm2d):
             and all(each is not None and each.is_contiguous() for each in tensors)
             and all(cast(Tensor, each).dtype == torch.float32 for each in tensors[:4])
         )
+
+
+def _alike(shortcut: Tensor, x: Tensor) -> bool:
+    """Whether kernels may read a shortcut at the places of x."""
+    return (
+        shortcut.shape == x.shape
+        and shortcut.dtype == x.dtype
+        and shortcut.device == x.device
+        and shortcut.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def fuse_batch_norms(model: nn.Module) -> int:

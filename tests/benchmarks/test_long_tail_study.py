@@ -61,7 +61,7 @@ def test_the_published_memory_is_that_of_lthnet_but_for_its_weights():
         assert config.memory == published.memory
 
 
-def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head():
+def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head_than_the_default():
     for name in [name for name in long_tail_study.THEN if "untrained" in name]:
         (one,) = planned("--changes", "epochs_100", "--then", name)
         after = one.after[name]
@@ -70,7 +70,7 @@ def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head():
         config = load_config(after.config, list(after.options))
         shipped = load_config(long_tail_study.STAGE_2)
         same = config.to_dict() == shipped.to_dict()
-        assert same == (name == "cosine_untrained")
+        assert same == (name == "untrained_adjustment_0.6")
 
 
 def test_another_config_is_changed_by_name_but_goes_on_to_nothing(capsys):

@@ -189,16 +189,19 @@ def round_to(values, dtype):
     return values.to(dtype).double()
 
 
-def expected_pass(layer, x, dy):
+def expected_pass(layer, x, dy, shortcut=0):
     """Output, gradients and running statistics, in float64 but for the activation's input.
 
     Also returns dy, without the entries so near to a threshold that float32 may decide otherwise.
+    A shortcut's own gradient, which is that of the activation's input, comes last.
     """
     x = x.double().requires_grad_()
     weight = layer.weight.detach().double().requires_grad_()
     bias = layer.bias.detach().double().requires_grad_()
     running = [layer.running_mean.double(), layer.running_var.double()]
     z = F.batch_norm(x, *running, weight, bias, layer.training, layer.momentum, layer.eps)
+    added = torch.is_tensor(shortcut)
+    z = z + shortcut
     rounded = round_to(z.detach(), dy.dtype)
     below, above = {None: (None, None), "relu": (0, None), "relu6": (0, 6)}[layer.activation]
     passes = torch.ones_like(z, dtype=torch.bool)
@@ -210,19 +213,23 @@ def expected_pass(layer, x, dy):
     near = sum((z.detach() - limit).abs() < 1e-3 for limit in (0, 6, 6 - 2**-6, 6 - 2**-9)) > 0
     dy = dy.masked_fill(near, 0)
     gradients = torch.autograd.grad(z, [x, weight, bias], dy.double() * passes)
-    return dy, [output, *gradients, *running]
+    last = [dy.double() * passes] if added else []
+    return dy, [output, *gradients, *running, *last]
 
 
-def actual_pass(layer, x, dy):
+def actual_pass(layer, x, dy, shortcut=None):
     layer = copy.deepcopy(layer).to(DEVICE)
     x = x.to(DEVICE).requires_grad_()
-    z = layer(x)
+    if shortcut is not None:
+        shortcut = shortcut.to(DEVICE).requires_grad_()
+    z = layer(x, shortcut)
     z.backward(dy.to(DEVICE))
     assert z.dtype == x.grad.dtype == x.dtype
     assert z.stride() == x.grad.stride() == x.stride()
     assert layer.num_batches_tracked == int(layer.training)
     gradients = [x.grad, layer.weight.grad, layer.bias.grad]
-    return [z.detach(), *gradients, layer.running_mean, layer.running_var]
+    last = [] if shortcut is None else [shortcut.grad]
+    return [z.detach(), *gradients, layer.running_mean, layer.running_var, *last]
 
 
 def assert_near(actual, expected, dtype):
@@ -263,6 +270,28 @@ SHAPES = [
 def test_kernels_compute_batch_norm_and_activation(kernels, shape, dtype, activation, training):
     torch.manual_seed(0)
     compare(make_layer(shape[1], activation).train(training), shape, dtype)
+
+
+@needs_kernels
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("dtype", "activation"), CASES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernels_add_a_shortcut_before_the_activation(kernels, shape, dtype, activation, training):
+    torch.manual_seed(0)
+    layer = make_layer(shape[1], activation).train(training)
+    x, dy, shortcut = (make_images(shape, dtype) for _ in range(3))
+    dy, expected = expected_pass(layer, x, dy, shortcut)
+    assert_near(actual_pass(layer, x, dy, shortcut), expected, dtype)
+
+
+@pytest.mark.parametrize("fit", ["layout", "dtype"])
+def test_a_shortcut_that_kernels_cannot_read_is_added_by_pytorch(monkeypatch, fit):
+    monkeypatch.setattr(FusedBatchNorm2d, "_kernels_cover", lambda *_: True)
+    layer = make_layer(8, "relu").eval()
+    x, shortcut = (make_images((2, 8, 3, 3), torch.float32) for _ in range(2))
+    other = shortcut.contiguous() if fit == "layout" else shortcut.double()
+    norm = nn.BatchNorm2d.forward(layer, x)
+    assert torch.equal(layer(x, other), F.relu(norm + other))
 
 
 @needs_kernels

@@ -1,0 +1,142 @@
+"""ResNets with fused blocks compute what torchvision's own compute, with the same parameters."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from triton_kernels import needs_gpu
+
+from models.fused_batch_norm import fuse_batch_norms
+from models.residual_block import ResidualBlock, fuse_residual_blocks
+
+
+def basic():
+    return ResNet(BasicBlock, [1, 2, 1, 1], num_classes=10)
+
+
+def bottleneck():
+    return ResNet(Bottleneck, [1, 2, 1, 1], num_classes=10)
+
+
+networks = pytest.mark.parametrize("build", [basic, bottleneck])
+
+
+def fused(model):
+    model = copy.deepcopy(model)
+    fuse_batch_norms(model)
+    return model, fuse_residual_blocks(model)
+
+
+def one_step(model, images):
+    """Outputs, gradients and buffers of a pass in training mode, and outputs in evaluation."""
+    model.train().zero_grad()
+    outputs = model(images)
+    (outputs**2).mean().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    with torch.no_grad():
+        return [outputs.detach(), *gradients, *model.buffers(), model.eval()(images)]
+
+
+@networks
+def test_a_fused_resnet_computes_the_same_bits_on_the_cpu(build):
+    torch.manual_seed(0)
+    model = build()
+    other, count = fused(model)
+    assert count == 5
+    images = torch.randn(3, 3, 64, 64)
+    expected, actual = one_step(model, images), one_step(other, images)
+    assert len(expected) == len(actual)
+    assert all(torch.equal(*pair) for pair in zip(expected, actual, strict=True))
+
+
+@networks
+def test_no_activation_is_left_beside_a_normalisation(build):
+    model, _ = fused(build())
+    calls = []
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda *_: calls.append(1))
+    model(torch.randn(2, 3, 64, 64))
+    assert not calls
+    assert type(model.relu) is nn.Identity
+    activations = {
+        name: module.activation for name, module in model.named_modules() if hasattr(module, "eps")
+    }
+    shortcuts = {name for name in activations if "downsample" in name}
+    assert len(shortcuts) == (4 if build is bottleneck else 3)
+    assert all((activations[name] is None) == (name in shortcuts) for name in activations)
+
+
+@networks
+def test_keys_and_parameters_stay(build):
+    model = build()
+    fuse_batch_norms(model)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    fuse_residual_blocks(model)
+    after = [*model.named_parameters(), *model.named_buffers()]
+    for (name, tensor), (new_name, new_tensor) in zip(tensors, after, strict=True):
+        assert name == new_name
+        assert tensor is new_tensor
+    model.load_state_dict(build().state_dict())
+
+
+def test_a_block_is_left_that_is_no_plain_one():
+    class Own(BasicBlock):
+        pass
+
+    gelu, watched, plain_norms = BasicBlock(4, 4), BasicBlock(4, 4), BasicBlock(4, 4)
+    gelu.relu = nn.GELU()
+    watched.relu.register_forward_hook(lambda *_: None)
+    model = nn.Sequential(Own(4, 4), gelu, watched, nn.ReLU())
+    fuse_batch_norms(model)
+    model.append(plain_norms)
+    assert fuse_residual_blocks(model) == 0
+    assert not any(isinstance(module, ResidualBlock) for module in model)
+    assert gelu.bn1.activation is None
+
+
+def test_fusing_twice_changes_nothing():
+    torch.manual_seed(0)
+    model, _ = fused(basic())
+    images = torch.randn(2, 3, 64, 64)
+    expected = model.eval()(images)
+    fuse_batch_norms(model)
+    assert fuse_residual_blocks(model) == 0
+    assert torch.equal(model(images), expected)
+
+
+def pass_of(model, images, training):
+    """Features and the gradient of the first layer's weight, in bf16."""
+    model.train(training).zero_grad()
+    with torch.autocast("cuda", torch.bfloat16):
+        outputs = model(images)
+    (outputs.float() ** 2).mean().backward()
+    return outputs.detach().float(), model.conv1.weight.grad.clone()
+
+
+@needs_gpu
+@networks
+@pytest.mark.parametrize("training", [True, False])
+def test_a_gpu_s_results_are_as_near_to_exact_ones_as_pytorch_s(build, training):
+    torch.manual_seed(0)
+    model = build().to("cuda", memory_format=torch.channels_last)
+    images = torch.randn(16, 3, 96, 96, device="cuda").to(memory_format=torch.channels_last)
+    other, _ = fused(model)
+    exact = copy.deepcopy(model).train(training)
+    outputs = exact(images)
+    (outputs**2).mean().backward()
+    wanted = outputs.detach(), exact.conv1.weight.grad
+    for right, plain, own in zip(
+        wanted, pass_of(model, images, training), pass_of(other, images, training), strict=True
+    ):
+        limit = 1.2 * (plain - right).norm() + 1e-3 * right.norm()
+        assert (own - right).norm() < limit
+
+
+def test_resnet34_is_torchvision_s_network():
+    model, count = fused(torchvision.models.resnet34())
+    assert count == 16
+    assert model.bn1.activation == "relu"
