@@ -87,6 +87,7 @@ def _enter(
     }
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # sent if the first process dies, not ignored
     tqdm.set_lock(RLock())  # its own, a semaphore of the system, would outlive an abrupt end
+    status = 1
     try:
         with SIGNALS.handled():
             work(*arguments)
@@ -97,10 +98,12 @@ def _enter(
     except Exception:
         failures.put((number, (False, traceback.format_exc()[-LONGEST:])))
     else:
-        return
+        status = 0
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)  # an orderly exit would wait for the other processes
+    # An orderly exit would wait for the other processes after a failure, and gloo's threads, which
+    # DistributedDataParallel keeps alive, may abort one after success.
+    os._exit(status)
 
 
 def _first_failure(

@@ -20,14 +20,9 @@ config = {
         "feat_model": {**stage_1["networks"]["feat_model"], "weights": weights},
         "hash_head": {
             "def_file": "./models/meta_embedding_head.py",
-            "params": {
-                "attention": "cosine",
-                "temperature": 14.0,
-                "selector": 1.0,
-                "adjustment": 0.6,
-            },
+            "params": {"attention": "cosine", "temperature": 14.0, "selector": 1.0},
             "weights": weights,
-            "fresh": ["memory", "keys", "counts"],  # what stage 1 does not have
+            "fresh": ["memory", "keys"],  # what stage 1 does not have
         },
     },
     "memory": {"centroids": True, "dpp_samples": 0},

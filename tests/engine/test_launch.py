@@ -1,5 +1,6 @@
 """When one process fails, all end at once and its error is the one that is told."""
 
+import atexit
 import os
 import signal
 import subprocess
@@ -48,6 +49,16 @@ def test_the_first_failure_stops_the_others_and_is_raised(how, kind, words):
     with pytest.raises(kind, match=words):
         run_processes(2, _fail, how)
     assert time.monotonic() - started < 60  # most of it is importing torch twice
+
+
+def _abort_at_exit(folder):
+    (folder / os.environ["RANK"]).touch()
+    atexit.register(os.abort)  # as threads of gloo's may, that DistributedDataParallel keeps
+
+
+def test_a_process_whose_work_is_done_cannot_fail_any_more(tmp_path):
+    run_processes(2, _abort_at_exit, tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"0", "1"}
 
 
 def _save_when_stopped(folder):
