@@ -191,10 +191,10 @@ def digits_lt() -> str:
 
 
 def speed() -> str:
-    """What was measured on one machine in one run, by benchmarks/training.py."""
+    """What was measured by benchmarks/training.py; every ratio is of one run."""
     lines = [
-        "| measure | network | batch | step | value | against | ratio | target |",
-        "|---|---|---|---|---|---|---|---|",
+        "| measure | network | batch | step | value | against | ratio | target | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in read_records("speed"):
         ratio = f"{float(row['ratio']):.3g}" if row["ratio"] else ""
@@ -209,6 +209,7 @@ def speed() -> str:
             against,
             ratio,
             row["target"],
+            row["commit"][:7],
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

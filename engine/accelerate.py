@@ -40,8 +40,8 @@ def to_device(model: nn.Sequential, mode: Mode, device: torch.device) -> nn.Sequ
 
     On a GPU tensors are channels_last and, unless the mode is 'none' or 'compile' (which fuses by
     itself), batch normalisations are fused with the activations that follow them and with the
-    shortcuts of ResNets, depthwise convolutions have kernels of their own, and weight gradients of
-    small batches, unless several processes share them, are computed beside the others.
+    shortcuts of torchvision's ResNets, depthwise convolutions have kernels of their own, and weight
+    gradients of small batches, unless several processes share them, are computed beside the others.
     """
     if device.type != "cuda":
         return model.to(device)

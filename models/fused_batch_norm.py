@@ -47,7 +47,7 @@ class FusedBatchNorm2d(nn.BatchNorm2d):
             return cast(Tensor, BatchNormFunction.apply(x, *arguments))
         z = super().forward(x)
         if shortcut is not None:
-            z = z + shortcut
+            z += shortcut  # in z's dtype, as torchvision's blocks do
         if self.activation is None:
             return z
         activate = F.relu if self.activation == "relu" else F.relu6

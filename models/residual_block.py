@@ -5,18 +5,22 @@ shortcut too: kernels that read and write everything once more. `models/fused_ba
 all three at once.
 """
 
+from collections import Counter
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from models.fused_batch_norm import FusedBatchNorm2d
-from models.replaceable import has_hooks, is_torchvision
+from models.replaceable import has_hooks
+
+RESNETS = "torchvision.models.resnet"  # not imported: it is slow to
+BLOCKS = ("BasicBlock", "Bottleneck")
 
 
 class ResidualBlock(nn.Module):
-    """torchvision's `BasicBlock` or `Bottleneck` (He et al., CVPR 2016) as one of these.
+    """What torchvision's `BasicBlock` and `Bottleneck` (He et al., CVPR 2016) are turned into.
 
-    The same modules, parameters and keys; its `relu` is not called.
+    Modules, parameters and keys are theirs; `relu` is not called.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,20 +34,27 @@ class ResidualBlock(nn.Module):
 
 
 def fuse_residual_blocks(model: nn.Module) -> int:
-    """Make torchvision's ResNet blocks, and the layers before them, so, in place; returns how many.
+    """Turn torchvision's ResNet blocks inside a model into `ResidualBlock`s, in place.
 
-    For a model whose batch normalisations are fused. Left are subclasses, blocks with an activation
-    other than ReLU, and what carries hooks inside.
+    For a model whose batch normalisations are fused. Its ResNets' first normalisation takes its
+    activation, too. Subclasses stay as they are, and what has an activation other than ReLU, hooks
+    on it, or a normalisation that other layers use as well.
+
+    Returns:
+        How many blocks were turned.
     """
-    blocks = [each for each in model.modules() if _is_block(each) and _fits(each, _norms(each))]
+    uses = Counter(child for parent in model.modules() for child in parent._modules.values())
+    found = [each for each in model.modules() if type(each).__module__ == RESNETS]
+    blocks = [each for each in found if type(each).__name__ in BLOCKS]
+    blocks = [each for each in blocks if _fits(each, _norms(each), uses)]
     for block in blocks:
         for norm in _norms(block):
             norm.activation = "relu"
         block.__class__ = ResidualBlock
-    stems = [each for each in model.modules() if is_torchvision(each, "ResNet")]
-    for network in (each for each in stems if _fits(each, [each.bn1])):
-        cast(Any, network.bn1).activation = "relu"
-        network.relu = nn.Identity()
+    for network in (each for each in found if type(each).__name__ == "ResNet"):
+        if _fits(network, [network.bn1], uses):
+            cast(Any, network.bn1).activation = "relu"
+            network.relu = nn.Identity()
     return len(blocks)
 
 
@@ -60,12 +71,9 @@ def _norms(block: nn.Module) -> list[Any]:
     return [norm for _, norm in _layers(block)]
 
 
-def _is_block(module: nn.Module) -> bool:
-    return is_torchvision(module, "BasicBlock") or is_torchvision(module, "Bottleneck")
-
-
-def _fits(module: nn.Module, norms: list[Any]) -> bool:
-    """Whether a module's activation is a ReLU that nobody watches, after norms without one."""
+def _fits(module: nn.Module, norms: list[Any], uses: Counter[nn.Module | None]) -> bool:
+    """Whether a module runs as torchvision wrote it: norms of its own, then a plain ReLU."""
     plain = all(type(norm) is FusedBatchNorm2d and norm.activation is None for norm in norms)
+    own = all(uses[norm] == 1 for norm in norms) and "forward" not in vars(module)
     relu = cast(nn.Module, module.relu)
-    return plain and type(relu) is nn.ReLU and not has_hooks(relu)
+    return plain and own and type(relu) is nn.ReLU and not has_hooks(relu)

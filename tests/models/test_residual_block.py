@@ -1,16 +1,18 @@
 """ResNets with fused blocks compute what torchvision's own compute, with the same parameters."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-from triton_kernels import needs_gpu
+from triton_kernels import DEVICE, needs_gpu, needs_kernels, run_in_the_interpreter
 
 from models.fused_batch_norm import fuse_batch_norms
 from models.residual_block import ResidualBlock, fuse_residual_blocks
+from utils import optional_triton
 
 
 def basic():
@@ -87,15 +89,79 @@ def test_a_block_is_left_that_is_no_plain_one():
     class Own(BasicBlock):
         pass
 
-    gelu, watched, plain_norms = BasicBlock(4, 4), BasicBlock(4, 4), BasicBlock(4, 4)
+    gelu, watched, other, sharing, plain_norms = (BasicBlock(4, 4) for _ in range(5))
     gelu.relu = nn.GELU()
     watched.relu.register_forward_hook(lambda *_: None)
-    model = nn.Sequential(Own(4, 4), gelu, watched, nn.ReLU())
+    other.forward = lambda x: x
+    video = torchvision.models.video.r3d_18(num_classes=3)  # its blocks have the same name
+    model = nn.Sequential(Own(4, 4), gelu, watched, other, nn.ReLU(), video, sharing, sharing.bn2)
     fuse_batch_norms(model)
     model.append(plain_norms)
     assert fuse_residual_blocks(model) == 0
-    assert not any(isinstance(module, ResidualBlock) for module in model)
-    assert gelu.bn1.activation is None
+    assert not any(isinstance(module, ResidualBlock) for module in model.modules())
+    assert gelu.bn1.activation is sharing.bn2.activation is None
+
+
+def test_a_watched_first_activation_stays():
+    model = basic()
+    seen = []
+    model.relu.register_forward_hook(lambda *_: seen.append(1))
+    model, count = fused(model)
+    assert count == 5
+    model(torch.randn(2, 3, 64, 64))
+    assert seen and model.bn1.activation is None
+
+
+def test_a_fused_network_is_copied_pickled_and_watched():
+    torch.manual_seed(0)
+    model, _ = fused(basic())
+    images = torch.randn(2, 3, 64, 64)
+    expected = model.eval()(images)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(images), expected)
+    seen = []
+    model.layer1[0].register_forward_hook(lambda *_: seen.append(1))
+    model(images)
+    assert seen
+
+
+def test_in_the_interpreter():
+    run_in_the_interpreter(__file__)
+
+
+@needs_kernels
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("kind", [BasicBlock, Bottleneck])
+def test_kernels_compute_a_block(monkeypatch, kind, frozen, training):
+    torch.manual_seed(0)
+    width = 8 * kind.expansion
+    model = nn.Sequential(kind(width, 8)).to(DEVICE, memory_format=torch.channels_last)
+    model.train(training)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (frozen and "bn" in name))
+    other, count = fused(model)
+    assert count == 1
+    x = torch.randn(2, width, 6, 6).to(DEVICE, memory_format=torch.channels_last)
+    dy = torch.randn(2, width, 6, 6, device=DEVICE)
+    expected = block_pass(model, x, dy)  # by PyTorch
+    monkeypatch.setattr(optional_triton, "DEVICE", DEVICE)
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", never)
+    for right, own in zip(expected, block_pass(other, x, dy), strict=True):
+        torch.testing.assert_close(own, right, rtol=1e-4, atol=1e-4 * float(right.abs().max()))
+
+
+def never(*_):
+    raise AssertionError("PyTorch's batch normalisation was called")
+
+
+def block_pass(model, x, dy):
+    """Output, gradients of the input and of what is trained, and buffers."""
+    x = x.clone().requires_grad_()
+    outputs = model(x)
+    outputs.backward(dy)
+    gradients = [each.grad for each in model.parameters() if each.requires_grad]
+    return [outputs.detach(), x.grad, *gradients, *(each.double() for each in model.buffers())]
 
 
 def test_fusing_twice_changes_nothing():
