@@ -28,7 +28,7 @@ from benchmarks.memory_study_heads import VARIANTS, Variant
 from benchmarks.rows import append_row
 from data.samplers import class_aware_batches
 from engine.memory_use import MEASURES, NEEDED, class_means, memory_use
-from models.memory import choose_samples, fill_memory, row_counts
+from models.memory import fill_memory, row_counts
 from retrieval.codes import binarize, pack
 from retrieval.metrics import FEW_BELOW, evaluate
 from utils.errors import UserError
@@ -134,7 +134,7 @@ def refresh(head: Any, variant: Variant, features: Features) -> float | None:
         return None
     labels, before = features.train_labels, head.memory.clone()
     direct = functional.relu(head.feature_layer(features.train))
-    chosen = choose_samples(direct, labels, len(features.class_counts), variant.samples)
+    chosen = variant.choose(direct, labels, len(features.class_counts), variant.samples)
     memory = [fill_memory(direct, labels, chosen)]
     if hasattr(head, "keys"):
         memory.append(fill_memory(features.train, labels, chosen))

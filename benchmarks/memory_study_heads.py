@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.memory_study_samples import Choose, k_means_samples, random_samples
 from models.direct_head import DirectHead
+from models.memory import choose_samples, class_centroids
 from models.meta_embedding_head import MetaEmbeddingHead
 
-SHRINKAGE = 1.0  # of the whitening: added to the covariance, in units of its mean variance
+LARGE = 50  # training images of a class that others may lean on
 
 
 class NormalisedDirectHead(DirectHead):
@@ -115,22 +117,71 @@ class LeaveOneOut(MetaEmbeddingHead):
         return torch.softmax(self.temperature * cosine, dim=1)
 
 
-class WhitenedAttention(MetaEmbeddingHead):
-    """Cosine after whitening by the covariance within classes, shrunk to a multiple of I."""
+class TransformedAttention(MetaEmbeddingHead):
+    """Cosine after inputs are changed so that classes are rounder and small ones surer.
+
+    Args:
+        power: of inputs, Tukey's; both this and `prior` are of Yang, Liu & Xu, "Free Lunch for
+            Few-Shot Learning: Distribution Calibration", ICLR 2021.
+        shrinkage: whitens by the covariance within classes with so much of its mean variance added
+            to each direction; None does not.
+        prior: centroids lean on those of similar classes of many images, as if these were so many
+            images of the class.
+    """
+
+    def __init__(
+        self,
+        *sizes: Any,
+        power: float = 1.0,
+        shrinkage: float | None = None,
+        prior: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(*sizes, **options)
+        self.power, self.shrinkage, self.prior = power, shrinkage, prior
 
     def use_features(self, inputs: Tensor, labels: Tensor) -> None:
-        sums = torch.zeros(int(labels.max()) + 1, inputs.shape[1]).index_add_(0, labels, inputs)
-        residuals = inputs - (sums / torch.bincount(labels)[:, None].clamp(min=1))[labels]
-        values, vectors = torch.linalg.eigh(residuals.T @ residuals / len(inputs))
-        scale = (values.clamp(min=0) + SHRINKAGE * values.mean()).rsqrt()
-        self.whitening = (vectors * scale) @ vectors.T
+        values = self._powered(inputs)
+        counts = torch.bincount(labels, minlength=len(cast(Tensor, self.keys)))
+        centroids = class_centroids(values, labels, len(counts))
+        self.whitening = torch.eye(values.shape[1])
+        if self.shrinkage is not None:
+            self.whitening = whitening(values - centroids[labels], self.shrinkage)
+        self.centre = centroids.mean(0)
+        self.class_keys = leaning(centroids, counts, self.prior, self.temperature)
+
+    def _powered(self, inputs: Tensor) -> Tensor:
+        return inputs if self.power == 1 else inputs.clamp(min=0) ** self.power
 
     def _attend(self, inputs: Tensor, features: Tensor) -> Tensor:
-        keys = cast(Tensor, self.keys)
-        centre = keys.mean(0)
-        directions = functional.normalize((inputs - centre) @ self.whitening)
-        cosine = directions @ functional.normalize((keys - centre) @ self.whitening).T
-        return torch.softmax(self.temperature * cosine, dim=1)
+        directions = functional.normalize((self._powered(inputs) - self.centre) @ self.whitening)
+        keys = functional.normalize((self.class_keys - self.centre) @ self.whitening)
+        scores = self.temperature * directions @ keys.T
+        if self.adjustment:
+            scores = scores - self.adjustment * cast(Tensor, self.counts).clamp(min=1).log()
+        return torch.softmax(scores, dim=1)
+
+
+def whitening(residuals: Tensor, shrinkage: float) -> Tensor:
+    """(Σ + s·v·I)^-½ of residuals (n, d) with covariance Σ of mean variance v."""
+    values, vectors = torch.linalg.eigh(residuals.T @ residuals / len(residuals))
+    scale = (values.clamp(min=0) + shrinkage * values.mean()).rsqrt()
+    return (vectors * scale) @ vectors.T
+
+
+def leaning(centroids: Tensor, counts: Tensor, prior: float, temperature: float) -> Tensor:
+    """Centroids (C, d) and, with the weight of `prior` images, the mean of similar large classes'.
+
+    That mean is weighted by softmax(τ cos) between the centroids, each less their mean.
+    """
+    directions = functional.normalize(centroids - centroids.mean(0))
+    scores = temperature * directions @ directions.T
+    unfit = (counts < LARGE).expand_as(scores) | torch.eye(len(counts), dtype=torch.bool)
+    if not prior or unfit.all(1).any():
+        return centroids
+    weights = torch.softmax(scores.masked_fill(unfit, -torch.inf), dim=1)
+    own = (counts / (counts + prior))[:, None]
+    return own * centroids + (1 - own) * weights @ centroids
 
 
 class CodeSpace(MetaEmbeddingHead):
@@ -150,17 +201,19 @@ class CodeSpace(MetaEmbeddingHead):
 
 @dataclass(frozen=True)
 class Variant:
-    """A head to try: its class and options, DPP samples a class, and how it starts."""
+    """A head to try: its class and options, samples a class and who chooses them, its start."""
 
     head: type[nn.Module]
     options: dict[str, Any]
     samples: int | None = 0  # None: no memory
     from_stage_1: bool = True
     trained: bool = True
+    choose: Choose = choose_samples
 
 
 _COSINE = {"attention": "cosine"}
 _ONE, _FOUR = {**_COSINE, "selector": 1.0}, {**_COSINE, "selector": 4.0}
+_ADJUSTED = {**_ONE, "adjustment": 0.6}
 VARIANTS = {
     "stage_1": Variant(DirectHead, {}, None, trained=False),
     "direct": Variant(DirectHead, {}, None),
@@ -179,7 +232,7 @@ VARIANTS = {
     "cosine_selector_1_k3": Variant(MetaEmbeddingHead, _ONE, 3),
     "cosine_trained_keys": Variant(TrainedKeys, _ONE),
     "cosine_leave_one_out": Variant(LeaveOneOut, _ONE),
-    "cosine_whitened": Variant(WhitenedAttention, _ONE),
+    "cosine_whitened": Variant(TransformedAttention, {**_ONE, "shrinkage": 1.0}),
     "cosine_code_space": Variant(CodeSpace, _ONE),
     "cosine_memory_alone": Variant(MemoryAlone, _ONE),
     "cosine_selector_1_untrained": Variant(MetaEmbeddingHead, _ONE, trained=False),
@@ -189,5 +242,28 @@ VARIANTS = {
             MetaEmbeddingHead, {**_ONE, "adjustment": power}, trained=False
         )
         for power in (0.2, 0.4, 0.6, 0.8, 1.0)
+    },
+    **{
+        f"cosine_adjusted_{name}_untrained": Variant(
+            TransformedAttention, {**_ADJUSTED, **options}, trained=False
+        )
+        for name, options in {
+            "temperature_10": {"temperature": 10.0},
+            "temperature_20": {"temperature": 20.0},
+            "power": {"power": 0.5},
+            "whitened": {"shrinkage": 3.0, "temperature": 16.0},
+            "power_whitened": {"power": 0.5, "shrinkage": 3.0, "temperature": 16.0},
+            "leaning": {"prior": 3.0},
+        }.items()
+    },
+    **{
+        f"cosine_adjusted_k3_{name}_untrained": Variant(
+            MetaEmbeddingHead, _ADJUSTED, 3, trained=False, choose=choose
+        )
+        for name, choose in {
+            "dpp": choose_samples,
+            "random": random_samples,
+            "k_means": k_means_samples,
+        }.items()
     },
 }

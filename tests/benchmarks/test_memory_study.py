@@ -1,6 +1,7 @@
 """The memory study: what it feeds the heads, the heads that it alone has, and its table."""
 
 import csv
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarks import (
 )
 from benchmarks.memory_features import Features
 from benchmarks.memory_study_heads import VARIANTS
+from benchmarks.memory_study_samples import k_means_samples, random_samples
 from benchmarks.rows import append_row
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
@@ -105,14 +107,77 @@ def test_trained_keys_start_as_the_memorys():
     torch.testing.assert_close(*attentions)
 
 
-def test_whitening_makes_the_covariance_within_classes_the_identity(monkeypatch):
-    monkeypatch.setattr(memory_study_heads, "SHRINKAGE", 0.0)
-    inputs, labels = torch.randn(60, 4) @ torch.randn(4, 4), torch.arange(60) % 3
-    head = memory_study_heads.WhitenedAttention(4, 5, 8, 3, 3)
+def transformed(inputs, labels, **options):
+    options = {"attention": "cosine", "selector": 1.0, **options}
+    classes = int(labels.max()) + 1
+    head = memory_study_heads.TransformedAttention(4, 5, 8, classes, classes, **options)
     head.use_features(inputs, labels)
+    return head
+
+
+def test_whitening_makes_the_covariance_within_classes_the_identity():
+    inputs, labels = torch.randn(60, 4) @ torch.randn(4, 4), torch.arange(60) % 3
+    head = transformed(inputs, labels, shrinkage=0.0)
     white = inputs @ head.whitening
     residuals = torch.cat([white[labels == c] - white[labels == c].mean(0) for c in range(3)])
     torch.testing.assert_close(residuals.T @ residuals / 60, torch.eye(4), atol=1e-3, rtol=0)
+
+
+def test_nothing_transformed_is_the_project_s_own_attention():
+    features = made_up()
+    own = VARIANTS["cosine_adjusted_0.6_untrained"]
+    other = dataclasses.replace(own, head=memory_study_heads.TransformedAttention)
+    found = []
+    for variant in (own, other):
+        head = memory_study.make_head(features, variant)
+        memory_study.refresh(head, variant, features)
+        found.append(head(features.query)["attention"])
+    torch.testing.assert_close(*found)
+
+
+def test_attention_of_a_power_is_by_cosine_to_centroids_of_powers():
+    torch.manual_seed(0)
+    inputs, labels = torch.rand(30, 4), torch.arange(30) % 3
+    attention = transformed(inputs, labels, power=0.5)(inputs)["attention"]
+    roots = inputs.sqrt()
+    keys = torch.stack([roots[labels == each].mean(0) for each in range(3)])
+    cosine = functional.cosine_similarity(
+        (roots - keys.mean(0))[:, None], (keys - keys.mean(0))[None], dim=2
+    )
+    torch.testing.assert_close(attention, torch.softmax(14 * cosine, 1))
+
+
+def test_few_images_lean_on_similar_large_classes_and_many_hardly():
+    torch.manual_seed(0)
+    counts, centroids = torch.tensor([60, 2, 500]), torch.randn(3, 4)
+    found = memory_study_heads.leaning(centroids, counts, 3.0, 14.0)
+    centred = centroids - centroids.mean(0)
+    for row, others in enumerate(([2], [0, 2], [0])):  # large ones, but not itself
+        scores = [14 * functional.cosine_similarity(centred[row], centred[o], 0) for o in others]
+        weights = torch.softmax(torch.stack(scores), 0)
+        prior = sum(weight * centroids[o] for weight, o in zip(weights, others, strict=True))
+        share = 3 / (3 + counts[row])
+        torch.testing.assert_close(found[row], (1 - share) * centroids[row] + share * prior)
+    assert torch.equal(memory_study_heads.leaning(centroids, counts, 0.0, 14.0), centroids)
+
+
+@pytest.mark.parametrize("choose", [random_samples, k_means_samples])
+def test_samples_are_of_their_class_and_no_more_than_it_has(choose):
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1, 0, 1, 0, 1, 0, 2, 0])
+    chosen = choose(torch.randn(9, 4), labels, 4, 3)
+    assert chosen.shape == (4, 3)
+    for number, rows in enumerate(chosen):
+        real = rows[rows >= 0]
+        assert len(real) == min(3, int((labels == number).sum()))
+        assert (labels[real] == number).all()
+
+
+def test_k_means_finds_each_clump():
+    clumps = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    features = clumps.repeat_interleave(5, 0) + 0.1 * torch.randn(15, 2)
+    chosen = k_means_samples(features, torch.zeros(15, dtype=torch.long), 1, 3)
+    assert set((chosen[0] // 5).tolist()) == {0, 1, 2}
 
 
 def test_effective_rank_is_the_number_of_equal_directions():
