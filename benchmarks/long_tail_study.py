@@ -82,6 +82,12 @@ AS_LONG = (  # a second schedule, of half the rates, whatever the first was chan
 )
 UNTRAINED = ("training_opt.num_epochs=0",)
 UNADJUSTED = ("networks.hash_head.params.adjustment=0", "networks.hash_head.fresh=[memory,keys]")
+POWER = "networks.hash_head.params.power=0.5"
+WHITENED = (
+    "networks.hash_head.params.shrinkage=3",
+    "networks.hash_head.params.temperature=16",
+    "networks.hash_head.fresh=[memory,keys,counts,whitening]",
+)
 PUBLISHED = (
     "networks.hash_head.params={}",
     "networks.hash_head.fresh=[hallucinator,selector,memory]",
@@ -113,6 +119,9 @@ THEN: dict[str, Continuation] = {
         )
         for power in (0.4, 0.6, 0.8, 1.0)
     },
+    "untrained_power": Continuation(STAGE_2, (*UNTRAINED, POWER)),
+    "untrained_whitened": Continuation(STAGE_2, (*UNTRAINED, *WHITENED)),
+    "untrained_power_whitened": Continuation(STAGE_2, (*UNTRAINED, POWER, *WHITENED)),
 }
 Experiments = list[Experiment]
 

@@ -28,7 +28,8 @@ from benchmarks.memory_study_heads import VARIANTS, Variant
 from benchmarks.rows import append_row
 from data.samplers import class_aware_batches
 from engine.memory_use import MEASURES, NEEDED, class_means, memory_use
-from models.memory import fill_memory, row_counts
+from models.cosine_attention import powered
+from models.memory import memory_parts
 from retrieval.codes import binarize, pack
 from retrieval.metrics import FEW_BELOW, evaluate
 from utils.errors import UserError
@@ -135,11 +136,9 @@ def refresh(head: Any, variant: Variant, features: Features) -> float | None:
     labels, before = features.train_labels, head.memory.clone()
     direct = functional.relu(head.feature_layer(features.train))
     chosen = variant.choose(direct, labels, len(features.class_counts), variant.samples)
-    memory = [fill_memory(direct, labels, chosen)]
-    if hasattr(head, "keys"):
-        memory.append(fill_memory(features.train, labels, chosen))
-        memory.append(row_counts(labels, chosen))
-    head.set_memory(*memory)
+    inputs = powered(features.train, head.power) if hasattr(head, "keys") else None
+    parts = memory_parts(direct, inputs, labels, chosen, getattr(head, "shrinkage", None))
+    head.set_memory(**parts)
     return float((head.memory - before).norm() / head.memory.norm())
 
 

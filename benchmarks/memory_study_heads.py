@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from benchmarks.memory_study_samples import Choose, k_means_samples, random_samples
 from models.direct_head import DirectHead
-from models.memory import choose_samples, class_centroids
+from models.memory import choose_samples
 from models.meta_embedding_head import MetaEmbeddingHead
 
 LARGE = 50  # training images of a class that others may lean on
@@ -58,10 +58,14 @@ class TrainedKeys(MetaEmbeddingHead):
         self.trained_keys = nn.Parameter(torch.zeros(sizes[4], sizes[0]))
 
     def set_memory(
-        self, memory: Tensor, keys: Tensor | None = None, counts: Tensor | None = None
+        self,
+        memory: Tensor,
+        keys: Tensor | None = None,
+        counts: Tensor | None = None,
+        whitening: Tensor | None = None,
     ) -> None:
         first = not cast(Tensor, self.keys).any()
-        super().set_memory(memory, keys, counts)
+        super().set_memory(memory, keys, counts, whitening)
         if first and keys is not None:
             with torch.no_grad():
                 self.trained_keys.copy_(keys)
@@ -117,56 +121,27 @@ class LeaveOneOut(MetaEmbeddingHead):
         return torch.softmax(self.temperature * cosine, dim=1)
 
 
-class TransformedAttention(MetaEmbeddingHead):
-    """Cosine after inputs are changed so that classes are rounder and small ones surer.
+class LeaningKeys(MetaEmbeddingHead):
+    """Keys lean on those of similar classes of many images, as if these were so many of the class.
 
-    Args:
-        power: of inputs, Tukey's; both this and `prior` are of Yang, Liu & Xu, "Free Lunch for
-            Few-Shot Learning: Distribution Calibration", ICLR 2021.
-        shrinkage: whitens by the covariance within classes with so much of its mean variance added
-            to each direction; None does not.
-        prior: centroids lean on those of similar classes of many images, as if these were so many
-            images of the class.
+    Yang, Liu & Xu, "Free Lunch for Few-Shot Learning: Distribution Calibration", ICLR 2021, lean
+    the means of new classes on those of known ones.
     """
 
-    def __init__(
-        self,
-        *sizes: Any,
-        power: float = 1.0,
-        shrinkage: float | None = None,
-        prior: float = 0.0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *sizes: Any, prior: float, **options: Any) -> None:
         super().__init__(*sizes, **options)
-        self.power, self.shrinkage, self.prior = power, shrinkage, prior
+        self.prior = prior
 
-    def use_features(self, inputs: Tensor, labels: Tensor) -> None:
-        values = self._powered(inputs)
-        counts = torch.bincount(labels, minlength=len(cast(Tensor, self.keys)))
-        centroids = class_centroids(values, labels, len(counts))
-        self.whitening = torch.eye(values.shape[1])
-        if self.shrinkage is not None:
-            self.whitening = whitening(values - centroids[labels], self.shrinkage)
-        self.centre = centroids.mean(0)
-        self.class_keys = leaning(centroids, counts, self.prior, self.temperature)
-
-    def _powered(self, inputs: Tensor) -> Tensor:
-        return inputs if self.power == 1 else inputs.clamp(min=0) ** self.power
-
-    def _attend(self, inputs: Tensor, features: Tensor) -> Tensor:
-        directions = functional.normalize((self._powered(inputs) - self.centre) @ self.whitening)
-        keys = functional.normalize((self.class_keys - self.centre) @ self.whitening)
-        scores = self.temperature * directions @ keys.T
-        if self.adjustment:
-            scores = scores - self.adjustment * cast(Tensor, self.counts).clamp(min=1).log()
-        return torch.softmax(scores, dim=1)
-
-
-def whitening(residuals: Tensor, shrinkage: float) -> Tensor:
-    """(Σ + s·v·I)^-½ of residuals (n, d) with covariance Σ of mean variance v."""
-    values, vectors = torch.linalg.eigh(residuals.T @ residuals / len(residuals))
-    scale = (values.clamp(min=0) + shrinkage * values.mean()).rsqrt()
-    return (vectors * scale) @ vectors.T
+    def set_memory(
+        self,
+        memory: Tensor,
+        keys: Tensor | None = None,
+        counts: Tensor | None = None,
+        whitening: Tensor | None = None,
+    ) -> None:
+        if keys is not None and counts is not None:
+            keys = leaning(keys, counts, self.prior, self.temperature)
+        super().set_memory(memory, keys, counts, whitening)
 
 
 def leaning(centroids: Tensor, counts: Tensor, prior: float, temperature: float) -> Tensor:
@@ -232,7 +207,7 @@ VARIANTS = {
     "cosine_selector_1_k3": Variant(MetaEmbeddingHead, _ONE, 3),
     "cosine_trained_keys": Variant(TrainedKeys, _ONE),
     "cosine_leave_one_out": Variant(LeaveOneOut, _ONE),
-    "cosine_whitened": Variant(TransformedAttention, {**_ONE, "shrinkage": 1.0}),
+    "cosine_whitened": Variant(MetaEmbeddingHead, {**_ONE, "shrinkage": 1.0}),
     "cosine_code_space": Variant(CodeSpace, _ONE),
     "cosine_memory_alone": Variant(MemoryAlone, _ONE),
     "cosine_selector_1_untrained": Variant(MetaEmbeddingHead, _ONE, trained=False),
@@ -245,7 +220,7 @@ VARIANTS = {
     },
     **{
         f"cosine_adjusted_{name}_untrained": Variant(
-            TransformedAttention, {**_ADJUSTED, **options}, trained=False
+            MetaEmbeddingHead, {**_ADJUSTED, **options}, trained=False
         )
         for name, options in {
             "temperature_10": {"temperature": 10.0},
@@ -253,9 +228,11 @@ VARIANTS = {
             "power": {"power": 0.5},
             "whitened": {"shrinkage": 3.0, "temperature": 16.0},
             "power_whitened": {"power": 0.5, "shrinkage": 3.0, "temperature": 16.0},
-            "leaning": {"prior": 3.0},
         }.items()
     },
+    "cosine_adjusted_leaning_untrained": Variant(
+        LeaningKeys, {**_ADJUSTED, "prior": 3.0}, trained=False
+    ),
     **{
         f"cosine_adjusted_k3_{name}_untrained": Variant(
             MetaEmbeddingHead, _ADJUSTED, 3, trained=False, choose=choose

@@ -6,7 +6,7 @@ import torch
 
 from engine.model import collect_outputs
 from engine.run import Run
-from models.memory import choose_samples, fill_memory, row_counts
+from models.memory import choose_samples, memory_parts
 from utils.distributed import send_from_main
 
 
@@ -14,10 +14,10 @@ from utils.distributed import send_from_main
 def refresh_memory(run: Run) -> None:
     """Rebuild the last network's memory from the direct features of all training images.
 
-    Attention by cosine has keys beside it, made of the same images' inputs to the head, and the
-    number of training images of each row's class. All are computed in evaluation mode, without
-    augmentation, by all processes together; all have the same memory. Nothing is done for a config
-    without one.
+    Attention by cosine has keys beside it, made of the same images' inputs to the head, the number
+    of training images of each row's class, and whitening, if the head asks for it. All are computed
+    in evaluation mode, without augmentation, by all processes together; all have the same memory.
+    Nothing is done for a config without one.
     """
     options = run.config.memory
     if not options.centroids:
@@ -37,9 +37,9 @@ def refresh_memory(run: Run) -> None:
     rows = images.to(run.device)  # an image of several classes counts in each
     classes = classes.to(run.device)
     features = outputs["features"][rows]
+    inputs = outputs["inputs"][rows] if "inputs" in outputs else None
     chosen = choose_samples(features, classes, dataset.num_classes, options.dpp_samples)
-    memory = [send_from_main(fill_memory(features, classes, chosen))]
-    if "inputs" in outputs:
-        memory.append(send_from_main(fill_memory(outputs["inputs"][rows], classes, chosen)))
-        memory.append(row_counts(classes, chosen))
-    cast(Any, run.model[-1]).set_memory(*memory)
+    head = cast(Any, run.model[-1])
+    shrinkage = getattr(head, "shrinkage", None)
+    parts = memory_parts(features, inputs, classes, chosen, shrinkage)
+    head.set_memory(**{name: send_from_main(part) for name, part in parts.items()})

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.cosine_attention import whitening
+
 # Below this residual volume a candidate adds nothing: it repeats what was chosen before, up to
 # the rounding of float32, which was seen to leave 4e-6.
 MIN_RESIDUAL = 1e-5
@@ -95,6 +97,30 @@ def row_counts(classes: Tensor, chosen: Tensor) -> Tensor:
     """Images of each row's class, (memory_rows,), in the order of `fill_memory`."""
     counts = torch.bincount(classes, minlength=len(chosen))
     return counts.repeat_interleave(1 + chosen.shape[1])
+
+
+def memory_parts(
+    features: Tensor,
+    inputs: Tensor | None,
+    classes: Tensor,
+    chosen: Tensor,
+    shrinkage: float | None = None,
+) -> dict[str, Tensor]:
+    """What `set_memory` of a head takes, by argument, from the training images.
+
+    Args:
+        features: (P, d) direct features, a row an (image, class) pair.
+        inputs: (P, in_features) inputs of attention by cosine; none for attention that is learned.
+        classes: (P,). chosen: (C, k), of `choose_samples`.
+        shrinkage: of a head that whitens its inputs.
+    """
+    parts = {"memory": fill_memory(features, classes, chosen)}
+    if inputs is not None:
+        parts["keys"] = fill_memory(inputs, classes, chosen)
+        parts["counts"] = row_counts(classes, chosen)
+        if shrinkage is not None:
+            parts["whitening"] = whitening(inputs, classes, shrinkage)
+    return parts
 
 
 def _argmax_by_class(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:

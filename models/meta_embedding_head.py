@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.cosine_attention import cosine_attention, powered
 from utils.errors import UserError
 
 Attention = Literal["learned", "cosine"]
@@ -24,7 +25,8 @@ class MetaEmbeddingHead(nn.Module):
     "Prototypical Networks", NeurIPS 2017) with a cosine (Vinyals et al., "Matching Networks",
     NeurIPS 2016). docs/long_tail_study.md shows why. With `adjustment` b the score of a row is
     less by b log n, n being its class's training images: the logit adjustment after training of
-    Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, for attention.
+    Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, for attention. With `power`
+    and `shrinkage` x and k_r are those of models/cosine_attention.py, in which classes are rounder.
 
     The memory M (memory_rows, feature_dim) and its keys (memory_rows, in_features) are buffers:
     saved with the weights, not trained. They are zero until `set_memory`, which makes the head a
@@ -42,10 +44,14 @@ class MetaEmbeddingHead(nn.Module):
         temperature: float = 14.0,
         selector: float | None = None,
         adjustment: float = 0.0,
+        power: float = 1.0,
+        shrinkage: float | None = None,
     ) -> None:
         super().__init__()
         self.temperature = temperature
         self.adjustment = adjustment
+        self.power = power
+        self.shrinkage = shrinkage
         self.feature_layer = nn.Linear(in_features, feature_dim)
         self.hallucinator = nn.Linear(feature_dim, memory_rows) if attention == "learned" else None
         self.selector = nn.Linear(feature_dim, feature_dim) if selector is None else None
@@ -57,20 +63,29 @@ class MetaEmbeddingHead(nn.Module):
             self.register_buffer("keys", torch.zeros(memory_rows, in_features))
         if adjustment:
             self.register_buffer("counts", torch.ones(memory_rows))
+        if shrinkage is not None:
+            self.register_buffer("whitening", torch.eye(in_features))
 
     def set_memory(
-        self, memory: Tensor, keys: Tensor | None = None, counts: Tensor | None = None
+        self,
+        memory: Tensor,
+        keys: Tensor | None = None,
+        counts: Tensor | None = None,
+        whitening: Tensor | None = None,
     ) -> None:
         """Replace the memory in place by `memory` (memory_rows, feature_dim).
 
         For attention 'cosine' alone: `keys` (memory_rows, in_features) are the rows' inputs,
-        `counts` (memory_rows,) the training images of each row's class, for `adjustment`.
+        `counts` (memory_rows,) the training images of each row's class, for `adjustment`, and
+        `whitening` (in_features, in_features) is for `shrinkage`.
         """
         cast(Tensor, self.memory).copy_(memory.detach())
         if keys is not None:
             cast(Tensor, self.keys).copy_(keys.detach())
         if counts is not None and self.adjustment:
             cast(Tensor, self.counts).copy_(counts)
+        if whitening is not None and self.shrinkage is not None:
+            cast(Tensor, self.whitening).copy_(whitening.detach())
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Map backbone features (B, in_features) to named outputs.
@@ -79,9 +94,10 @@ class MetaEmbeddingHead(nn.Module):
             `features` (B, feature_dim), the direct feature; `attention` (B, memory_rows), rows
             sum to 1; `selector` (B, feature_dim), in (-1, 1) where it is learned; `embeddings`
             (B, feature_dim); `codes` (B, code_length), in (-1, 1); `logits` (B, num_classes);
-            with attention 'cosine' also `inputs`, from which keys are made.
+            with attention 'cosine' also `inputs`, to their power, from which keys are made.
         """
         features = functional.relu(self.feature_layer(inputs))
+        inputs = powered(inputs, self.power)
         attention = self._attend(inputs, features)
         memory_feature = attention @ cast(Tensor, self.memory).to(attention.dtype)
         selector = self._select(features)
@@ -101,13 +117,11 @@ class MetaEmbeddingHead(nn.Module):
         """Attention (B, memory_rows) over the memory's rows."""
         if self.hallucinator is not None:
             return torch.softmax(self.hallucinator(features), dim=1)
-        keys = cast(Tensor, self.keys)
-        centre = keys.mean(0)
-        cosine = functional.normalize(inputs - centre) @ functional.normalize(keys - centre).T
-        scores = self.temperature * cosine
+        less = None
         if self.adjustment:  # a class without images has an empty row
-            scores = scores - self.adjustment * cast(Tensor, self.counts).clamp(min=1).log()
-        return torch.softmax(scores, dim=1)
+            less = self.adjustment * cast(Tensor, self.counts).clamp(min=1).log()
+        whiten = None if self.shrinkage is None else cast(Tensor, self.whitening)
+        return cosine_attention(inputs, cast(Tensor, self.keys), self.temperature, whiten, less)
 
     def _select(self, features: Tensor) -> Tensor:
         """The selector e, (B, feature_dim)."""
@@ -126,6 +140,8 @@ def create_model(
     temperature: float = 14.0,
     selector: float | None = None,
     adjustment: float = 0.0,
+    power: float = 1.0,
+    shrinkage: float | None = None,
 ) -> MetaEmbeddingHead:
     """Build the head; `memory_rows` is (k + 1)·C, from the config's `memory`.
 
@@ -136,6 +152,9 @@ def create_model(
         selector: None, LTHNet's layer on the direct feature, or e itself, the same everywhere.
         adjustment: b of attention 'cosine': a row counts less by the b-th power of its class's
             training images. Such a head also saves these `counts`.
+        power: λ of attention 'cosine': of its inputs, above 0.
+        shrinkage: s of attention 'cosine': inputs are whitened within classes, less so the larger
+            it is; none, not at all. Such a head also saves its `whitening`.
 
     Raises:
         UserError: if the config turns the memory off, or an option is none of these.
@@ -156,6 +175,16 @@ def create_model(
             f"meta_embedding_head: adjustment is {adjustment} with attention {attention!r}, "
             "expected 0 or more, and 'cosine'"
         )
+    if not power > 0 or (power != 1 and attention != "cosine"):
+        raise UserError(
+            f"meta_embedding_head: power is {power} with attention {attention!r}, "
+            "expected above 0, and 'cosine'"
+        )
+    if shrinkage is not None and not (shrinkage > 0 and attention == "cosine"):
+        raise UserError(
+            f"meta_embedding_head: shrinkage is {shrinkage} with attention {attention!r}, "
+            "expected above 0, and 'cosine'; leave it out to whiten nothing"
+        )
     return MetaEmbeddingHead(
         in_features,
         feature_dim,
@@ -166,4 +195,6 @@ def create_model(
         temperature,
         selector,
         adjustment,
+        power,
+        shrinkage,
     )

@@ -1,7 +1,6 @@
 """The memory study: what it feeds the heads, the heads that it alone has, and its table."""
 
 import csv
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -105,46 +104,6 @@ def test_trained_keys_start_as_the_memorys():
         memory_study.refresh(head, VARIANTS[name], features)
         attentions.append(head(features.query)["attention"])
     torch.testing.assert_close(*attentions)
-
-
-def transformed(inputs, labels, **options):
-    options = {"attention": "cosine", "selector": 1.0, **options}
-    classes = int(labels.max()) + 1
-    head = memory_study_heads.TransformedAttention(4, 5, 8, classes, classes, **options)
-    head.use_features(inputs, labels)
-    return head
-
-
-def test_whitening_makes_the_covariance_within_classes_the_identity():
-    inputs, labels = torch.randn(60, 4) @ torch.randn(4, 4), torch.arange(60) % 3
-    head = transformed(inputs, labels, shrinkage=0.0)
-    white = inputs @ head.whitening
-    residuals = torch.cat([white[labels == c] - white[labels == c].mean(0) for c in range(3)])
-    torch.testing.assert_close(residuals.T @ residuals / 60, torch.eye(4), atol=1e-3, rtol=0)
-
-
-def test_nothing_transformed_is_the_project_s_own_attention():
-    features = made_up()
-    own = VARIANTS["cosine_adjusted_0.6_untrained"]
-    other = dataclasses.replace(own, head=memory_study_heads.TransformedAttention)
-    found = []
-    for variant in (own, other):
-        head = memory_study.make_head(features, variant)
-        memory_study.refresh(head, variant, features)
-        found.append(head(features.query)["attention"])
-    torch.testing.assert_close(*found)
-
-
-def test_attention_of_a_power_is_by_cosine_to_centroids_of_powers():
-    torch.manual_seed(0)
-    inputs, labels = torch.rand(30, 4), torch.arange(30) % 3
-    attention = transformed(inputs, labels, power=0.5)(inputs)["attention"]
-    roots = inputs.sqrt()
-    keys = torch.stack([roots[labels == each].mean(0) for each in range(3)])
-    cosine = functional.cosine_similarity(
-        (roots - keys.mean(0))[:, None], (keys - keys.mean(0))[None], dim=2
-    )
-    torch.testing.assert_close(attention, torch.softmax(14 * cosine, 1))
 
 
 def test_few_images_lean_on_similar_large_classes_and_many_hardly():

@@ -17,6 +17,7 @@ from engine.model import collect_outputs
 from engine.objective import Objective
 from engine.run import open_run
 from engine.train import build_training, check_first_batch, step, train_batches, train_epoch
+from models.cosine_attention import whitening
 from models.memory import build_memory
 from utils.errors import UserError
 
@@ -161,11 +162,14 @@ def test_stage_2_starts_from_stage_1_and_adds_a_memory(tmp_path):
     assert train_and_test(config)["method"] == "meta"
 
 
-def _untrained(folder, weights, adjustment=0.0, **changes):
+BUFFERS = {"adjustment": "counts", "shrinkage": "whitening"}
+
+
+def _untrained(folder, weights, options=None, **changes):
     """Stage 2 without an epoch, of attention by cosine, from the weights of a stage 1."""
-    params = {"attention": "cosine", "selector": 1.0, "adjustment": adjustment}
+    params = {"attention": "cosine", "selector": 1.0, **(options or {})}
     head = {"def_file": "./models/meta_embedding_head.py", "params": params}
-    fresh = ["memory", "keys", "counts"] if adjustment else ["memory", "keys"]
+    fresh = ["memory", "keys", *(BUFFERS[name] for name in BUFFERS if name in params)]
     networks = {
         "feat_model": {"def_file": "./models/small_cnn.py", "params": {"width": 4}},
         "hash_head": {**head, "fresh": fresh},
@@ -195,11 +199,28 @@ def test_without_an_epoch_weights_stay_and_a_memory_is_beside_them(tmp_path):
 @pytest.mark.parametrize("samples", [0, 2])
 def test_an_adjusted_memory_knows_the_training_images_of_each_row(tmp_path, samples):
     train_and_test(make_config(tmp_path / "one"))
-    options = {"adjustment": 0.5, "memory": {"dpp_samples": samples}}
-    run = open_run(_untrained(tmp_path / "two", tmp_path / "one" / BEST, **options))
+    memory = {"dpp_samples": samples}
+    weights = tmp_path / "one" / BEST
+    run = open_run(_untrained(tmp_path / "two", weights, {"adjustment": 0.5}, memory=memory))
     refresh_memory(run)
     counts = run.model.state_dict()["hash_head.counts"].tolist()
     assert counts == [n for n in run.dataset.split.class_counts for _ in range(1 + samples)]
+
+
+def test_a_whitened_memory_is_of_the_training_images_inputs(tmp_path):
+    train_and_test(make_config(tmp_path / "one"))
+    options = {"power": 0.5, "shrinkage": 2.0}
+    run = open_run(_untrained(tmp_path / "two", tmp_path / "one" / BEST, options))
+    refresh_memory(run)
+    images, labels = [], []
+    for batch, each in run.dataset.batches([run.dataset.split.train], run.augmentation):
+        images.append(run.model.eval()[0](batch))
+        labels.append(each)
+    values, classes = torch.cat(images).detach(), torch.cat(labels)
+    values = values.sign() * values.abs().sqrt()
+    found = run.model.state_dict()["hash_head.whitening"]
+    expected = whitening(values, classes, 2.0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("change", [{"weights": None}, {"memory": {"centroids": False}}])

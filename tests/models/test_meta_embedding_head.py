@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from models import direct_head, meta_embedding_head
+from models.cosine_attention import cosine_attention
 from utils.errors import UserError
 
 IN, DIM, BITS, CLASSES, ROWS = 5, 7, 4, 3, 6
@@ -166,6 +167,49 @@ def test_counts_are_saved_with_an_adjusted_head_and_change_no_other():
     plain.set_memory(plain.memory, plain.keys, torch.arange(ROWS))
     assert torch.equal(plain(batch())["codes"], before)
     assert "counts" not in plain.state_dict()
+
+
+def test_a_power_is_of_the_inputs_of_attention_alone_and_its_outputs_make_the_keys():
+    plain, rooted = cosine_head(selector=1.0), cosine_head(selector=1.0, power=0.5)
+    positive = batch().abs()
+    torch.testing.assert_close(rooted(positive)["inputs"], positive.sqrt())
+    expected = plain(positive.sqrt())["attention"]
+    torch.testing.assert_close(rooted(positive)["attention"], expected)
+    assert torch.equal(rooted(positive)["features"], plain(positive)["features"])
+
+
+def test_whitening_is_saved_with_a_head_that_shrinks_and_is_in_no_other():
+    torch.manual_seed(0)
+    white = cosine_head(shrinkage=2.0)
+    assert torch.equal(white(batch())["codes"], cosine_head()(batch())["codes"])  # the identity yet
+    matrix = torch.randn(IN, IN)
+    white.set_memory(white.memory, white.keys, whitening=matrix)
+    keys = white.keys
+    expected = cosine_attention(batch(), keys, 14.0, matrix)
+    torch.testing.assert_close(white(batch())["attention"], expected)
+    other = cosine_head(shrinkage=2.0)
+    other.load_state_dict(white.state_dict())
+    assert torch.equal(other(batch())["codes"], white(batch())["codes"])
+    plain = cosine_head()
+    before = plain(batch())["codes"]
+    plain.set_memory(plain.memory, plain.keys, whitening=matrix)
+    assert torch.equal(plain(batch())["codes"], before)
+    assert "whitening" not in plain.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"power": 0.0, "attention": "cosine"}, "power is 0"),
+        ({"power": 0.5}, "power is 0.5"),
+        ({"shrinkage": 0.0, "attention": "cosine"}, "shrinkage is 0"),
+        ({"shrinkage": 1.0}, "shrinkage is 1"),
+    ],
+)
+def test_a_power_or_shrinkage_of_0_or_of_learned_attention_is_one_line(options, words):
+    with pytest.raises(UserError, match=words) as caught:
+        meta_embedding_head.create_model(IN, DIM, BITS, CLASSES, ROWS, **options)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"adjustment": -1.0}, {"adjustment": 0.5}])
