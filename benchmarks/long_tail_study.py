@@ -84,8 +84,8 @@ UNTRAINED = ("training_opt.num_epochs=0",)
 UNADJUSTED = ("networks.hash_head.params.adjustment=0", "networks.hash_head.fresh=[memory,keys]")
 POWER = "networks.hash_head.params.power=0.5"
 WHITENED = (
-    "networks.hash_head.params.shrinkage=3",
-    "networks.hash_head.params.temperature=16",
+    "networks.hash_head.params.shrinkage=2",
+    "networks.hash_head.params.temperature=20",
     "networks.hash_head.fresh=[memory,keys,counts,whitening]",
 )
 PUBLISHED = (

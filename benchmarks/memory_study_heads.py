@@ -228,6 +228,7 @@ VARIANTS = {
             "power": {"power": 0.5},
             "whitened": {"shrinkage": 3.0, "temperature": 16.0},
             "power_whitened": {"power": 0.5, "shrinkage": 3.0, "temperature": 16.0},
+            "power_whitened_20": {"power": 0.5, "shrinkage": 2.0, "temperature": 20.0},
         }.items()
     },
     "cosine_adjusted_leaning_untrained": Variant(
