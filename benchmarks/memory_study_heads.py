@@ -57,16 +57,11 @@ class TrainedKeys(MetaEmbeddingHead):
         super().__init__(*sizes, **options)
         self.trained_keys = nn.Parameter(torch.zeros(sizes[4], sizes[0]))
 
-    def set_memory(
-        self,
-        memory: Tensor,
-        keys: Tensor | None = None,
-        counts: Tensor | None = None,
-        whitening: Tensor | None = None,
-    ) -> None:
-        first = not cast(Tensor, self.keys).any()
-        super().set_memory(memory, keys, counts, whitening)
-        if first and keys is not None:
+    def set_memory(self, *parts: Any, **named: Any) -> None:
+        keys = cast(Tensor, self.keys)
+        first = not keys.any()
+        super().set_memory(*parts, **named)
+        if first:
             with torch.no_grad():
                 self.trained_keys.copy_(keys)
 
@@ -132,16 +127,10 @@ class LeaningKeys(MetaEmbeddingHead):
         super().__init__(*sizes, **options)
         self.prior = prior
 
-    def set_memory(
-        self,
-        memory: Tensor,
-        keys: Tensor | None = None,
-        counts: Tensor | None = None,
-        whitening: Tensor | None = None,
-    ) -> None:
-        if keys is not None and counts is not None:
-            keys = leaning(keys, counts, self.prior, self.temperature)
-        super().set_memory(memory, keys, counts, whitening)
+    def set_memory(self, *parts: Any, **named: Any) -> None:
+        super().set_memory(*parts, **named)
+        keys, counts = cast(Tensor, self.keys), cast(Tensor, self.counts)
+        keys.copy_(leaning(keys, counts, self.prior, self.temperature))
 
 
 def leaning(centroids: Tensor, counts: Tensor, prior: float, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attention by cosine to keys, which learns nothing, and what makes classes rounder for it."""
+"""Attention by cosine to keys, which learns nothing."""
 
 import torch
 from torch import Tensor
@@ -14,25 +14,6 @@ def powered(inputs: Tensor, power: float) -> Tensor:
     Lunch for Few-Shot Learning: Distribution Calibration", ICLR 2021, which has λ = .5).
     """
     return inputs if power == 1 else inputs.sign() * inputs.abs().clamp(min=SMALLEST) ** power
-
-
-def whitening(values: Tensor, classes: Tensor, shrinkage: float) -> Tensor:
-    """W (d, d) with W Wᵀ = (Σ + s·v·I)^-1, for the covariance Σ within classes.
-
-    Args:
-        values: (P, d), a row an (image, class) pair. classes: (P,).
-        shrinkage: s; v is the mean of Σ's diagonal. Larger whitens less.
-    """
-    rows = values.double()
-    counts = torch.bincount(classes).clamp(min=1)
-    sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, classes, rows)
-    residuals = rows - (sums / counts[:, None])[classes]
-    covariance = residuals.T @ residuals / len(rows)
-    mean = covariance.diagonal().mean().clamp(min=torch.finfo(values.dtype).tiny)
-    covariance.diagonal().add_(shrinkage * mean)
-    factor = torch.linalg.cholesky(covariance)
-    unit = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    return torch.linalg.solve_triangular(factor, unit, upper=False).T.to(values.dtype)
 
 
 def cosine_attention(

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.cosine_attention import whitening
-
 # Below this residual volume a candidate adds nothing: it repeats what was chosen before, up to
 # the rounding of float32, which was seen to leave 4e-6.
 MIN_RESIDUAL = 1e-5
@@ -99,6 +97,23 @@ def row_counts(classes: Tensor, chosen: Tensor) -> Tensor:
     return counts.repeat_interleave(1 + chosen.shape[1])
 
 
+def whitening(values: Tensor, classes: Tensor, num_classes: int, shrinkage: float) -> Tensor:
+    """W (d, d) with W Wᵀ = (Σ + s·v·I)^-1, for the covariance Σ within classes.
+
+    Args:
+        values: (P, d), a row an (image, class) pair. classes: (P,). num_classes: C.
+        shrinkage: s; v is the mean of Σ's diagonal. Larger whitens less.
+    """
+    rows = values.double()
+    residuals = rows - class_centroids(rows, classes, num_classes)[classes]
+    covariance = residuals.T @ residuals / len(rows)
+    mean = covariance.diagonal().mean().clamp(min=torch.finfo(values.dtype).tiny)
+    covariance.diagonal().add_(shrinkage * mean)
+    factor = torch.linalg.cholesky(covariance)
+    unit = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    return torch.linalg.solve_triangular(factor, unit, upper=False).T.to(values.dtype)
+
+
 def memory_parts(
     features: Tensor,
     inputs: Tensor | None,
@@ -119,7 +134,7 @@ def memory_parts(
         parts["keys"] = fill_memory(inputs, classes, chosen)
         parts["counts"] = row_counts(classes, chosen)
         if shrinkage is not None:
-            parts["whitening"] = whitening(inputs, classes, shrinkage)
+            parts["whitening"] = whitening(inputs, classes, len(chosen), shrinkage)
     return parts
 
 

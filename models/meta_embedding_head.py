@@ -26,7 +26,8 @@ class MetaEmbeddingHead(nn.Module):
     NeurIPS 2016). docs/long_tail_study.md shows why. With `adjustment` b the score of a row is
     less by b log n, n being its class's training images: the logit adjustment after training of
     Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, for attention. With `power`
-    and `shrinkage` x and k_r are those of models/cosine_attention.py, in which classes are rounder.
+    and `shrinkage` x and k_r are changed as `powered` and models/memory.py's `whitening` say, for
+    rounder classes.
 
     The memory M (memory_rows, feature_dim) and its keys (memory_rows, in_features) are buffers:
     saved with the weights, not trained. They are zero until `set_memory`, which makes the head a
@@ -164,27 +165,7 @@ def create_model(
             "meta_embedding_head: the config's memory is off; "
             "set memory.centroids=True or use models/direct_head.py"
         )
-    if attention not in ("learned", "cosine"):
-        raise UserError(
-            f"meta_embedding_head: attention is {attention!r}, expected 'learned' or 'cosine'"
-        )
-    if not temperature > 0:
-        raise UserError(f"meta_embedding_head: temperature is {temperature}, expected above 0")
-    if adjustment < 0 or (adjustment and attention != "cosine"):
-        raise UserError(
-            f"meta_embedding_head: adjustment is {adjustment} with attention {attention!r}, "
-            "expected 0 or more, and 'cosine'"
-        )
-    if not power > 0 or (power != 1 and attention != "cosine"):
-        raise UserError(
-            f"meta_embedding_head: power is {power} with attention {attention!r}, "
-            "expected above 0, and 'cosine'"
-        )
-    if shrinkage is not None and not (shrinkage > 0 and attention == "cosine"):
-        raise UserError(
-            f"meta_embedding_head: shrinkage is {shrinkage} with attention {attention!r}, "
-            "expected above 0, and 'cosine'; leave it out to whiten nothing"
-        )
+    _check_attention(attention, temperature, adjustment, power, shrinkage)
     return MetaEmbeddingHead(
         in_features,
         feature_dim,
@@ -198,3 +179,31 @@ def create_model(
         power,
         shrinkage,
     )
+
+
+def _check_attention(
+    attention: str, temperature: float, adjustment: float, power: float, shrinkage: float | None
+) -> None:
+    """Refuse options of attention that are out of range, or of attention 'cosine' with another."""
+    if attention not in ("learned", "cosine"):
+        raise UserError(
+            f"meta_embedding_head: attention is {attention!r}, expected 'learned' or 'cosine'"
+        )
+    if not temperature > 0:
+        raise UserError(f"meta_embedding_head: temperature is {temperature}, expected above 0")
+    cosine = attention == "cosine"
+    if adjustment < 0 or (adjustment and not cosine):
+        raise UserError(
+            f"meta_embedding_head: adjustment is {adjustment} with attention {attention!r}, "
+            "expected 0 or more, and 'cosine'"
+        )
+    if not power > 0 or (power != 1 and not cosine):
+        raise UserError(
+            f"meta_embedding_head: power is {power} with attention {attention!r}, "
+            "expected above 0, and 'cosine'"
+        )
+    if shrinkage is not None and not (shrinkage > 0 and cosine):
+        raise UserError(
+            f"meta_embedding_head: shrinkage is {shrinkage} with attention {attention!r}, "
+            "expected above 0, and 'cosine'; leave it out to whiten nothing"
+        )

@@ -1,6 +1,7 @@
 """ImageNet100, long-tailed, stage 2: the meta-embedding over a memory, beside stage 1's weights.
 
-Nothing is trained, as config/Cifar100_LT/stage_2_meta_embedding.py explains.
+Nothing is trained, as config/Cifar100_LT/stage_2_meta_embedding.py explains. Attention is not
+adjusted for class sizes: common classes lose by it (docs/long_tail_study.md, section 3).
 """
 
 from stage_1 import config as stage_1

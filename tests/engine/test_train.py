@@ -17,8 +17,7 @@ from engine.model import collect_outputs
 from engine.objective import Objective
 from engine.run import open_run
 from engine.train import build_training, check_first_batch, step, train_batches, train_epoch
-from models.cosine_attention import whitening
-from models.memory import build_memory
+from models.memory import build_memory, whitening
 from utils.errors import UserError
 
 STEPS = 4  # an epoch of the small config
@@ -219,7 +218,7 @@ def test_a_whitened_memory_is_of_the_training_images_inputs(tmp_path):
     values, classes = torch.cat(images).detach(), torch.cat(labels)
     values = values.sign() * values.abs().sqrt()
     found = run.model.state_dict()["hash_head.whitening"]
-    expected = whitening(values, classes, 2.0)
+    expected = whitening(values, classes, run.dataset.num_classes, 2.0)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 

@@ -246,10 +246,11 @@ def assert_near(actual, expected, dtype):
         )
 
 
-def compare(layer, shape, dtype):
-    x = make_images(shape, dtype)
-    dy, expected = expected_pass(layer, x, make_images(shape, dtype))
-    assert_near(actual_pass(layer, x, dy), expected, dtype)
+def compare(layer, shape, dtype, with_shortcut=False):
+    x, dy, shortcut = (make_images(shape, dtype) for _ in range(3))
+    shortcuts = (shortcut,) if with_shortcut else ()
+    dy, expected = expected_pass(layer, x, dy, *shortcuts)
+    assert_near(actual_pass(layer, x, dy, *shortcuts), expected, dtype)
 
 
 CASES = [(torch.bfloat16, activation) for activation in ACTIVATIONS] + [(torch.float32, "relu6")]
@@ -264,24 +265,15 @@ SHAPES = [
 
 
 @needs_kernels
+@pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("dtype", "activation"), CASES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kernels_compute_batch_norm_and_activation(kernels, shape, dtype, activation, training):
+def test_kernels_compute_batch_norm_shortcut_and_activation(
+    kernels, shape, dtype, activation, training, with_shortcut
+):
     torch.manual_seed(0)
-    compare(make_layer(shape[1], activation).train(training), shape, dtype)
-
-
-@needs_kernels
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("dtype", "activation"), CASES)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_kernels_add_a_shortcut_before_the_activation(kernels, shape, dtype, activation, training):
-    torch.manual_seed(0)
-    layer = make_layer(shape[1], activation).train(training)
-    x, dy, shortcut = (make_images(shape, dtype) for _ in range(3))
-    dy, expected = expected_pass(layer, x, dy, shortcut)
-    assert_near(actual_pass(layer, x, dy, shortcut), expected, dtype)
+    compare(make_layer(shape[1], activation).train(training), shape, dtype, with_shortcut)
 
 
 @pytest.mark.parametrize("fit", ["layout", "dtype"])

@@ -8,6 +8,7 @@ from models.memory import (
     dpp_samples,
     fill_memory,
     row_counts,
+    whitening,
 )
 
 SIZES = (9, 1, 5, 2, 13, 3)
@@ -184,3 +185,38 @@ def test_other_values_of_the_same_images_fill_the_same_rows():
         torch.testing.assert_close(rows[c, 0], centroid)
         for slot, row in enumerate(chosen[c].tolist()):
             torch.testing.assert_close(rows[c, 1 + slot], others[row] if row >= 0 else centroid)
+
+
+def correlated():
+    """Values of three classes with a covariance of their own, and classes."""
+    generator = torch.Generator().manual_seed(0)
+    mixing, centres = (torch.randn(n, 4, generator=generator) for n in (4, 3))
+    classes = torch.arange(60) % 3
+    return torch.randn(60, 4, generator=generator) @ mixing + 5 * centres[classes], classes
+
+
+def covariance_within(values, classes):
+    parts = [values[classes == c] - values[classes == c].mean(0) for c in classes.unique()]
+    residuals = torch.cat(parts).double()
+    return residuals.T @ residuals / len(values)
+
+
+def test_little_shrinkage_makes_the_covariance_within_classes_the_identity():
+    values, classes = correlated()
+    white = values @ whitening(values, classes, 3, 1e-9)
+    torch.testing.assert_close(
+        covariance_within(white, classes), torch.eye(4).double(), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("shrinkage", [0.3, 3.0])
+def test_whitening_is_a_root_of_the_shrunk_covariance_s_inverse(shrinkage):
+    values, classes = correlated()
+    covariance = covariance_within(values, classes)
+    shrunk = covariance + shrinkage * covariance.diagonal().mean() * torch.eye(4).double()
+    found = whitening(values, classes, 3, shrinkage).double()
+    torch.testing.assert_close(found @ found.T, shrunk.inverse(), atol=1e-6, rtol=1e-5)
+
+
+def test_whitening_of_values_that_are_all_alike_is_finite():
+    assert whitening(torch.zeros(5, 3), torch.tensor([0, 0, 1, 1, 4]), 6, 1.0).isfinite().all()
