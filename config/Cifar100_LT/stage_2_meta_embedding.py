@@ -1,8 +1,8 @@
 """CIFAR-100, long-tailed, stage 2: the meta-embedding over a memory, beside stage 1's weights.
 
-Nothing is trained: attention by cosine to the centroids of the backbone's features, adjusted for
-class sizes, does more for few-shot classes, and training on undoes part of it
-(docs/long_tail_study.md).
+Nothing is trained: attention by cosine to the centroids of the backbone's features, whitened within
+classes and adjusted for class sizes, does more for few-shot classes, and training on undoes part
+of it (docs/long_tail_study.md).
 """
 
 from stage_1 import config as stage_1
@@ -24,12 +24,14 @@ config = {
             "def_file": "./models/meta_embedding_head.py",
             "params": {
                 "attention": "cosine",
-                "temperature": 14.0,
+                "temperature": 20.0,
                 "selector": 1.0,
                 "adjustment": 0.6,
+                "power": 0.5,
+                "shrinkage": 2.0,
             },
             "weights": weights,
-            "fresh": ["memory", "keys", "counts"],  # what stage 1 does not have
+            "fresh": ["memory", "keys", "counts", "whitening"],  # what stage 1 does not have
         },
     },
     "memory": {"centroids": True, "dpp_samples": 0},
