@@ -19,6 +19,7 @@ from multiprocessing.synchronize import Lock
 from pathlib import Path
 from typing import Any
 
+from benchmarks.long_tail_table import COSINE
 from benchmarks.rows import append_row
 from benchmarks.study_run import Continuation, Experiment, run_experiment
 from engine.config import load_config
@@ -81,27 +82,28 @@ AS_LONG = (  # a second schedule, of half the rates, whatever the first was chan
     "networks.feat_model.optim_params.lr=5e-5",
 )
 UNTRAINED = ("training_opt.num_epochs=0",)
-UNADJUSTED = ("networks.hash_head.params.adjustment=0", "networks.hash_head.fresh=[memory,keys]")
+PUBLISHED = (
+    "networks.hash_head.params={}",
+    "networks.hash_head.fresh=[hallucinator,selector,memory]",
+)
+FRESH_COUNTS = "networks.hash_head.fresh=[memory,keys,counts]"
+ADJUSTED = (*COSINE, "networks.hash_head.params.adjustment=0.6", FRESH_COUNTS)
 POWER = "networks.hash_head.params.power=0.5"
 WHITENED = (
     "networks.hash_head.params.shrinkage=2",
     "networks.hash_head.params.temperature=20",
     "networks.hash_head.fresh=[memory,keys,counts,whitening]",
 )
-PUBLISHED = (
-    "networks.hash_head.params={}",
-    "networks.hash_head.fresh=[hallucinator,selector,memory]",
-)
 THEN: dict[str, Continuation] = {
     "direct": Continuation(STAGE_1, AS_LONG),
     "memory": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED, "memory.dpp_samples=3")),
     "memory_k0": Continuation(STAGE_2, (*AS_LONG, *PUBLISHED)),
-    "cosine_untrained": Continuation(STAGE_2, (*UNTRAINED, *UNADJUSTED)),
-    "cosine": Continuation(STAGE_2, (*AS_LONG, *UNADJUSTED)),
-    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, *UNADJUSTED, "networks.feat_model.fix=true")),
+    "cosine_untrained": Continuation(STAGE_2, (*UNTRAINED, *COSINE)),
+    "cosine": Continuation(STAGE_2, (*AS_LONG, *COSINE)),
+    "cosine_heads": Continuation(STAGE_2, (*AS_LONG, *COSINE, "networks.feat_model.fix=true")),
     **{
         f"untrained_{name}_{value}": Continuation(
-            STAGE_2, (*UNTRAINED, *UNADJUSTED, f"networks.hash_head.params.{name}={value}")
+            STAGE_2, (*UNTRAINED, *COSINE, f"networks.hash_head.params.{name}={value}")
         )
         for name, value in (
             ("temperature", 7),
@@ -115,13 +117,13 @@ THEN: dict[str, Continuation] = {
     },
     **{
         f"untrained_adjustment_{power}": Continuation(
-            STAGE_2, (*UNTRAINED, f"networks.hash_head.params.adjustment={power}")
+            STAGE_2, (*UNTRAINED, *ADJUSTED, f"networks.hash_head.params.adjustment={power}")
         )
         for power in (0.4, 0.6, 0.8, 1.0)
     },
-    "untrained_power": Continuation(STAGE_2, (*UNTRAINED, POWER)),
-    "untrained_whitened": Continuation(STAGE_2, (*UNTRAINED, *WHITENED)),
-    "untrained_power_whitened": Continuation(STAGE_2, (*UNTRAINED, POWER, *WHITENED)),
+    "untrained_power": Continuation(STAGE_2, (*UNTRAINED, *ADJUSTED, POWER)),
+    "untrained_whitened": Continuation(STAGE_2, (*UNTRAINED, *ADJUSTED, *WHITENED)),
+    "untrained_power_whitened": Continuation(STAGE_2, (*UNTRAINED, *ADJUSTED, POWER, *WHITENED)),
 }
 Experiments = list[Experiment]
 

@@ -1,9 +1,9 @@
 """Run any part of the table of long-tailed CIFAR-100: `python -m benchmarks.long_tail_table`.
 
 Each run is `python main.py ... --record`, one process a GPU. What the record already holds (by
-method, imbalance factor, code length and seed) is not run again, so that the same command goes on
-where it stopped; an interrupted run leaves no row and starts anew. `python -m
-benchmarks.readme_tables` then makes the README's table.
+method, imbalance factor, code length, seed and recipe) is not run again, so that the same command
+goes on where it stopped, and what a config no longer says is run anew; an interrupted run leaves no
+row. `python -m benchmarks.readme_tables` then makes the README's table.
 """
 
 import argparse
@@ -22,12 +22,13 @@ from typing import NoReturn
 from benchmarks.job_queue import Ended, Job, JobQueue
 from benchmarks.seeds import Row, by_cell, cell_of, mean_and_deviation, read_rows
 from engine.config import RunConfig, load_config
+from engine.recipe import recipe
 from engine.records import check_record
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
 MAIN = "main.py"
-Key = tuple[str, str, int, str]  # a cell and its seed
+Key = tuple[str, str, int, str, str]  # a cell, its seed and the recipe
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,13 @@ WHOLE_IMAGES_LAST = (  # as the database's are coded
 MIRRORED = ("training_opt.mirror_codes=true",)
 # How they were found: docs/long_tail_study.md, section 5.
 BALANCED = (*ENOUGH_IMAGES, *FAST, *WHOLE_IMAGES_LAST, *MIRRORED)
+COSINE = (  # attention as it was tried there: not whitened, and with nothing to adjust for
+    "networks.hash_head.params={attention: cosine, temperature: 14, selector: 1}",
+    "networks.hash_head.fresh=[memory,keys]",
+)
 FOLDER = "config/Cifar100_LT"
 STAGE_1 = Stage(f"{FOLDER}/stage_1.py", (*EPOCHS_15, *BALANCED))
-STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", BALANCED)
+STAGE_2 = Stage(f"{FOLDER}/stage_2_meta_embedding.py", (*BALANCED, *COSINE))
 METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet": (Stage(f"{FOLDER}/lthnet_published.py", EPOCHS_20),),
     "lthnet_k0": (Stage(f"{FOLDER}/lthnet_published_k0.py", EPOCHS_20),),
@@ -175,7 +180,7 @@ def plan(options: argparse.Namespace) -> list[Run]:
     covered: set[Key] = set()
     for seed, factor, bits in itertools.product(options.seeds, options.imbalance, options.bits):
         for method in methods:
-            steps = [_step(stage, factor, bits, seed, options.opts) for stage in METHODS[method]]
+            steps = _steps(method, factor, bits, seed, options.opts)
             last = steps[-1].key
             if last in rows or last in covered:
                 continue
@@ -186,26 +191,37 @@ def plan(options: argparse.Namespace) -> list[Run]:
     return runs
 
 
+def current_recipe(method: str, factor: float) -> str:
+    """The recipe of a method's runs by its config as it is, for any code length and seed."""
+    return _steps(method, factor, bits=64, seed=0, opts=[])[-1].key[-1]
+
+
 def _held(rows: list[Row], since: datetime | None) -> dict[Key, Row]:
     """The last row of each key, of those not before `since`."""
     return {
-        (*cell_of(row), row["seed"]): row
+        (*cell_of(row), row["seed"], row["recipe"]): row
         for row in rows
         if since is None or datetime.fromisoformat(row["date"]) >= since
     }
 
 
-def _step(stage: Stage, factor: float, bits: int, seed: int, opts: list[str]) -> Step:
-    options = [
-        f"training_opt.imbalance_factor={factor:g}",
-        f"training_opt.code_length={bits}",
-        f"training_opt.seed={seed}",
-        *(stage.balanced if factor == 1 else ()),
-        *opts,
-    ]
-    config = load_config(stage.config, options)
-    method = config.training_opt.method
-    return Step(config, options, (f"{factor:g}", method, bits, str(seed)))
+def _steps(method: str, factor: float, bits: int, seed: int, opts: list[str]) -> list[Step]:
+    steps: list[Step] = []
+    planned: dict[str, RunConfig] = {}
+    for stage in METHODS[method]:
+        options = [
+            f"training_opt.imbalance_factor={factor:g}",
+            f"training_opt.code_length={bits}",
+            f"training_opt.seed={seed}",
+            *(stage.balanced if factor == 1 else ()),
+            *opts,
+        ]
+        config = load_config(stage.config, options)
+        name = recipe(config, planned)
+        key = (f"{factor:g}", config.training_opt.method, bits, str(seed), name)
+        steps.append(Step(config, options, key))
+        planned[config.training_opt.log_dir] = config
+    return steps
 
 
 def _stands(step: Step, after: Step, rows: dict[Key, Row]) -> bool:
@@ -231,7 +247,7 @@ def _run(method: str, steps: list[Step], record: Path) -> Run:
         configs = [step.config.path for step in group]
         tail = ["--opts", *given, "--record", str(record)]
         commands.append([MAIN, "--config", *configs, *tail])
-    factor, _, bits, seed = steps[-1].key
+    factor, _, bits, seed, _ = steps[-1].key
     name = f"{method}, IF {factor}, {bits} bits, seed {seed}"
     log = f"if{factor}_{bits}bits_seed{seed}_{method}.log"
     return Run(Job(name, (method, factor), commands, log), [step.key for step in steps])

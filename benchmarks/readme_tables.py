@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import published
+from benchmarks.long_tail_table import current_recipe
 from benchmarks.seeds import Row, by_cell, mean, mean_and_deviation, read_rows
 from utils.atomic_file import write_text
 
@@ -58,6 +59,7 @@ LONG_TAIL = {
     **STAGES,
 }
 CODE_LENGTHS = (32, 64, 96)
+EARLIER = "†"  # a run by an earlier form of its config
 GROUPS = ("map_many", "map_medium", "map_few")
 
 
@@ -85,7 +87,7 @@ def cifar100_lt() -> str:
                 [
                     factor,
                     label,
-                    *(mean_and_deviation(cell, "map") for cell in cells),
+                    *(mean_and_deviation(cell, "map") + _mark(cell) for cell in cells),
                     " ".join(f"{known[length]:.4f}" for length in CODE_LENGTHS) if known else "-",
                     after + _distinct(row["num_epochs"] for row in rows),
                     f"{after}{seconds:.0f} s",
@@ -102,8 +104,10 @@ def cifar100_lt_groups() -> str:
     lines = []
     for factor in ("100", "50"):
         for _, label, cells in _long_tail_rows(factor):
-            groups = [" ".join(mean(cell, name) for name in GROUPS) if cell else "-"
-                      for cell in cells]  # fmt: skip
+            groups = [
+                " ".join(mean(cell, name) for name in GROUPS) + _mark(cell) if cell else "-"
+                for cell in cells
+            ]
             lines.append([factor, label, *groups])
     return _markdown(["IF", "method", *bits], lines)
 
@@ -127,9 +131,23 @@ def cifar100_lt_significance() -> str:
 def _difference(row: Row) -> str:
     """The difference with its interval, p where the interval holds 0, and how many seeds."""
     difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    factor = row["imbalance_factor"]
+    mark = _earlier(row["method"], factor, row["recipe"])
+    mark = mark or _earlier(row["against"], factor, row["against_recipe"])
     p_value = f", p = {float(row['p_value']):.2g}" if low <= 0 <= high else ""
     seeds = "1 seed" if row["seeds"] == "1" else f"{row['seeds']} seeds"
-    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f}{p_value}), {seeds}"
+    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f}{p_value}), {seeds}{mark}"
+
+
+def _mark(cell: list[Row]) -> str:
+    """† at the figures of a cell that its config of today would not give."""
+    if not cell:
+        return ""
+    return _earlier(cell[0]["method"], cell[0]["imbalance_factor"], cell[0]["recipe"])
+
+
+def _earlier(method: str, factor: str, recipe: str) -> str:
+    return EARLIER if recipe != current_recipe(method, float(factor)) else ""
 
 
 def _long_tail_rows(factor: str) -> Iterator[tuple[str, str, list[list[Row]]]]:

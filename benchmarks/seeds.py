@@ -1,4 +1,4 @@
-"""Rows of one table cell over seeds: the latest of each, their mean and their spread."""
+"""Rows of one table cell over seeds, of one recipe: their mean and their spread."""
 
 import csv
 import statistics
@@ -24,10 +24,16 @@ def cell_of(row: Row) -> Cell:
 
 
 def by_cell(rows: Iterable[Row]) -> dict[Cell, list[Row]]:
-    """The rows of each cell, one a seed; a seed run again counts once, its last."""
+    """The rows of each cell, one a seed; a seed run again counts once, its last.
+
+    Only those of the recipe that was run last, since figures of two are no seeds of one.
+    """
     latest: dict[Cell, dict[str, Row]] = {}
     for row in rows:
-        latest.setdefault(cell_of(row), {})[row["seed"]] = row
+        seeds = latest.setdefault(cell_of(row), {})
+        if any(each["recipe"] != row["recipe"] for each in seeds.values()):
+            seeds.clear()
+        seeds[row["seed"]] = row
     return {cell: list(seeds.values()) for cell, seeds in latest.items()}
 
 

@@ -100,6 +100,8 @@ def _row(first: Scored, second: Scored, found: PairedTest, seeds: list[float]) -
         **{name: metrics[0][name] for name in ("dataset", "imbalance_factor", "code_length")},
         "method": metrics[0]["method"],
         "against": metrics[1]["method"],
+        "recipe": metrics[0].get("recipe", ""),
+        "against_recipe": metrics[1].get("recipe", ""),
         "seeds": len(seeds),
         "queries": len(first.precisions[0]),
         "difference": f"{found.difference:.6g}",

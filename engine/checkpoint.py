@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from engine.config import RunConfig
 from engine.dataset import Dataset
+from engine.flat_options import flat_defaults, flat_values
 from engine.foreign_weights import NetworkWeights, assign, recognise, renaming_rules
 from engine.published_folder import read_folder
 from engine.weights_file import read_weights_file
@@ -187,8 +187,8 @@ def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str |
     Raises:
         UserError: naming the keys that differ.
     """
-    before = {**_defaults(config), **_flat(checkpoint.get("config", {}))}
-    now = _flat(config.to_dict())
+    before = {**flat_defaults(config), **flat_values(checkpoint.get("config", {}))}
+    now = flat_values(config.to_dict())
     differing = sorted(
         key
         for key in before.keys() | now.keys()
@@ -303,29 +303,6 @@ def _counted(what: str, keys: list[str]) -> list[str]:
     parts = Counter(key.split(".")[0] for key in keys)
     shown = [f"{part} ({count})" for part, count in parts.most_common(8)]
     return [f"{what}: {', '.join(shown)}{' and more' if len(parts) > 8 else ''}"] if parts else []
-
-
-def _defaults(config: RunConfig) -> dict[str, Any]:
-    """The options of all sections that a config may leave out, by their dotted keys."""
-    sections: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(config)}
-    for group in ("networks", "criterions"):
-        sections |= {f"{group}.{name}": each for name, each in sections.pop(group).items()}
-    found: dict[str, Any] = {}
-    for name, section in sections.items():
-        for field in fields(section) if is_dataclass(section) else ():
-            if field.default is not MISSING:
-                found[f"{name}.{field.name}"] = field.default
-            elif field.default_factory is not MISSING:
-                found |= _flat(field.default_factory(), f"{name}.{field.name}.")
-    return found
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as dotted keys, nothing for empty ones; tuples as lists, for comparison."""
-    if isinstance(values, dict):
-        parts = (_flat(value, f"{prefix}{key}.") for key, value in values.items())
-        return {key: value for part in parts for key, value in part.items()}
-    return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
 
 
 def _listed(what: str, names: list[str]) -> list[str]:

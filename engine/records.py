@@ -40,6 +40,7 @@ COLUMNS = [
     "map_index_order",  # ties broken by the database's order; codes of few bits only
     "metric",  # the protocol's: MAP@ALL or MAP@K
     "headline",  # its value
+    "recipe",  # see engine/recipe.py
 ]
 # What differs when a run whose training had ended is tested again; all else then is equal.
 OF_THE_TEST = ("encode_seconds", "evaluate_seconds", "gpu", "torch", "commit", "date")

@@ -70,7 +70,7 @@ def test_what_is_not_trained_has_no_epochs_and_other_options_of_the_head_than_th
         config = load_config(after.config, list(after.options))
         shipped = load_config(long_tail_study.STAGE_2)
         same = config.to_dict() == shipped.to_dict()
-        assert same == (name == "untrained_adjustment_0.6")
+        assert same == (name == "untrained_power_whitened")
 
 
 def test_another_config_is_changed_by_name_but_goes_on_to_nothing(capsys):

@@ -16,7 +16,8 @@ import json, os, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 sys.path.insert(0, {project!r})
-from engine.config import load_config
+from engine.config import load_config, write_config
+from engine.recipe import recipe
 from engine.records import COLUMNS, append_record
 from main import parse_arguments
 
@@ -28,6 +29,7 @@ for path in options.config:
         assert network.weights is None or Path(network.weights).exists()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "final_model_checkpoint.pth").touch()
+    write_config(config, folder / "config.yaml")
     if training.seed == 13:
         sys.exit(1)
     time.sleep(60 * Path("slow").exists())
@@ -35,6 +37,7 @@ for path in options.config:
         "method": training.method, "imbalance_factor": training.imbalance_factor,
         "code_length": training.code_length, "seed": training.seed,
         "map": 0.25 + training.seed / 100, "date": datetime.now(UTC).isoformat(),
+        "recipe": recipe(config),
         "groups": {{}}, "seconds": {{}}, "counts": {{"train": 1}},
         "environment": {{"gpu": os.environ["CUDA_VISIBLE_DEVICES"], "torch": "", "commit": ""}},
     }}
@@ -87,6 +90,17 @@ def test_what_is_recorded_is_not_run_again(call, capsys):
     assert "2 runs to do" in capsys.readouterr().out
     assert call("--imbalance 50 --seeds 0 --gpus 0 --methods direct --since 2999-01-01") == 1
     assert len(_recorded()) == 5
+
+
+def test_what_was_recorded_by_another_recipe_is_run_anew_with_what_builds_on_it(call, capsys):
+    assert call("--imbalance 50 --seeds 0 --gpus 0 --methods ours") == 0
+    changed = "--imbalance 50 --seeds 0 --gpus 0 --methods ours --opts training_opt.warmup_epochs=1"
+    assert call(changed) == 0
+    assert len(_recorded()) == 4
+    capsys.readouterr()
+    assert call(f"{changed} --dry_run") == 0
+    assert call("--imbalance 50 --seeds 0 --gpus 0 --methods ours direct --dry_run") == 0
+    assert capsys.readouterr().out == ""  # the record holds both
 
 
 def test_stage_2_starts_from_a_recorded_stage_1_whose_folder_is_there(call, capsys):

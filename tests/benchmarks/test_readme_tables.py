@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import readme_tables
-from benchmarks.long_tail_table import METHODS
+from benchmarks.long_tail_table import METHODS, current_recipe
 
 
 @pytest.mark.parametrize("page", readme_tables.PAGES, ids=lambda page: page.name)
@@ -16,6 +16,7 @@ LONG_TAIL_ROW = {
     "imbalance_factor": "100", "method": "hashnet", "code_length": "64", "seed": "0",
     "map": "0.2", "map_many": "0.5", "map_medium": "0.4", "map_few": "0.3",
     "num_epochs": "100", "train_seconds": "10", "gpu": "G",
+    "recipe": current_recipe("hashnet", 100),
 }  # fmt: skip
 
 
@@ -43,6 +44,15 @@ def test_a_long_tail_line_has_mean_and_deviation_over_seeds_a_seed_run_again_cou
     assert _cells(groups, "HashNet")[2:] == ["-", *["0.5000 0.4000 0.3000"] * 2]
 
 
+def test_figures_of_an_earlier_config_are_marked(monkeypatch):
+    before = {**LONG_TAIL_ROW, "recipe": "before"}
+    rows = [before, {**before, "code_length": "96", "recipe": LONG_TAIL_ROW["recipe"]}]
+    monkeypatch.setattr(readme_tables, "read_records", lambda name: rows)
+    assert _cells(readme_tables.cifar100_lt(), "HashNet")[2:5] == ["-", "0.2000†", "0.2000"]
+    groups = _cells(readme_tables.cifar100_lt_groups(), "HashNet")
+    assert groups[2:] == ["-", "0.5000 0.4000 0.3000†", "0.5000 0.4000 0.3000"]
+
+
 def test_the_papers_figures_stand_above_those_of_each_imbalance_factor(monkeypatch):
     monkeypatch.setattr(readme_tables, "read_records", lambda name: [LONG_TAIL_ROW])
     lines = readme_tables.cifar100_lt().splitlines()[2:]
@@ -60,11 +70,13 @@ def test_differences_stand_by_code_length_with_p_where_they_may_be_none(monkeypa
         "imbalance_factor": "100", "method": "ours", "against": "csq", "code_length": "64",
         "difference": "0.0123", "low": "0.0101", "high": "0.0149", "p_value": "0.0001",
         "dataset": "Cifar100_LT", "seeds": "3",
+        "recipe": current_recipe("ours", 100), "against_recipe": current_recipe("csq", 100),
     }  # fmt: skip
     rows = [
         {**row, "difference": "0.5"},
         row,
         {**row, "code_length": "32", "low": "-0.001", "p_value": "0.0714", "seeds": "1"},
+        {**row, "code_length": "96", "against_recipe": "before"},
         {**row, "dataset": "Digits_LT", "difference": "0.7"},
     ]
     monkeypatch.setattr(readme_tables, "read_records", lambda name: rows)
@@ -73,7 +85,7 @@ def test_differences_stand_by_code_length_with_p_where_they_may_be_none(monkeypa
         "stage 2, meta-embedding - CSQ",
         "+0.0123 (-0.0010 to +0.0149, p = 0.071), 1 seed",
         "+0.0123 (+0.0101 to +0.0149), 3 seeds",
-        "-",
+        "+0.0123 (+0.0101 to +0.0149), 3 seeds†",
     ]
 
 

@@ -8,14 +8,27 @@ from benchmarks.seeds import by_cell, mean, mean_and_deviation, read_rows
 def test_rows_of_a_cell_are_the_last_of_each_seed(tmp_path):
     path = tmp_path / "record.csv"
     path.write_text(
-        "imbalance_factor,method,code_length,seed,map\n"
-        "100,ours,64,0,0.1\n100.0,ours,64,1,0.2\n100,ours,64,0,0.3\n,ours,32,0,0.4\n"
+        "imbalance_factor,method,code_length,seed,map,recipe\n"
+        "100,ours,64,0,0.1,a\n100.0,ours,64,1,0.2,a\n100,ours,64,0,0.3,a\n,ours,32,0,0.4,\n"
     )
     found = by_cell(read_rows(path))
     assert {cell: [row["map"] for row in rows] for cell, rows in found.items()} == {
         ("100", "ours", 64): ["0.3", "0.2"],
         ("", "ours", 32): ["0.4"],
     }
+
+
+def test_seeds_of_another_recipe_than_the_last_rows_are_left_out():
+    cell = {"imbalance_factor": "100", "method": "ours", "code_length": "64"}
+    rows = [
+        {**cell, "seed": seed, "recipe": recipe, "map": value}
+        for seed, recipe, value in [
+            *[("0", "old", "0.1"), ("1", "old", "0.2"), ("2", "old", "0.3")],
+            *[("1", "new", "0.4"), ("0", "new", "0.5")],
+        ]
+    ]
+    (found,) = by_cell(rows).values()
+    assert [row["map"] for row in found] == ["0.4", "0.5"]
 
 
 def test_no_file_has_no_rows(tmp_path):

@@ -1,0 +1,29 @@
+"""A config's options by their dotted keys, to compare what two configs ask for."""
+
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from engine.config import RunConfig
+
+
+def flat_defaults(config: RunConfig) -> dict[str, Any]:
+    """The options of all sections that a config may leave out, by their dotted keys."""
+    sections: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(config)}
+    for group in ("networks", "criterions"):
+        sections |= {f"{group}.{name}": each for name, each in sections.pop(group).items()}
+    found: dict[str, Any] = {}
+    for name, section in sections.items():
+        for field in fields(section) if is_dataclass(section) else ():
+            if field.default is not MISSING:
+                found[f"{name}.{field.name}"] = field.default
+            elif field.default_factory is not MISSING:
+                found |= flat_values(field.default_factory(), f"{name}.{field.name}.")
+    return found
+
+
+def flat_values(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted keys, nothing for empty ones; tuples as lists, for comparison."""
+    if isinstance(values, dict):
+        parts = (flat_values(value, f"{prefix}{key}.") for key, value in values.items())
+        return {key: value for part in parts for key, value in part.items()}
+    return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
