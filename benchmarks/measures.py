@@ -17,7 +17,7 @@ from benchmarks.bench import Bench, Figure
 from benchmarks.evaluation import LOOP_QUERIES, make_problem, time_loop
 from benchmarks.resident_images import create_source
 from benchmarks.setups import PUBLISHED, QUERIES, TrainingRun, files, make_config, resident
-from benchmarks.timing import best_time, copy_bandwidth, wait
+from benchmarks.timing import copy_bandwidth, wait
 from data import image_folder
 from engine.coding import encode
 from engine.dataset import DATA_ROOT_VARIABLE
@@ -151,7 +151,7 @@ def evaluation(bench: Bench, backbone: str) -> Figures:
     run = _coding_run(bench, backbone)
     count = options.queries + options.database
     code_length = code_and_score(run).code_length
-    seconds = best_time(lambda: code_and_score(run), 1, bench.device)
+    seconds = bench.time(lambda: code_and_score(run))
     loop_seconds = _loop_seconds(bench, backbone, code_length)
     sample = options.loop_steps * options.batch_size
     against = f"{LOADER}, and a loop over queries on the CPU, scaled from {sample} images"

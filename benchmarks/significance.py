@@ -1,109 +1,91 @@
 """Whether methods' MAPs differ: `python -m benchmarks.significance RUN_A RUN_B [RUN_C ...]`.
 
 Prints a line for each run but the first: the MAP of RUN_A minus the run's, a 95 % bootstrap
-interval, and the p-value of a sign-flip test, over queries, from the runs' codes.npz. `{seed}` in a
-folder's name stands for each of --seeds: a query's difference is then its mean over seeds, since
-the same query asked again is no new query. Interval and p-value are those of other queries asked
-of these trained networks; how far training again moves the difference, the seeds show.
+interval, and the p-value of a sign-flip test, over queries. A run is a folder with codes.npz, or a
+file of its queries' precisions that --keep wrote: logs/records/precisions has those of the README's
+rows. `{seed}` in a run's name stands for each of --seeds: a query's difference is then its mean
+over seeds, since the same query asked again is no new query. Interval and p-value are those of
+other queries asked of these trained networks; how far training again moves the difference, the
+seeds show.
 """
 
+import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.compare import read_metrics
+from benchmarks.precisions import (
+    ABOUT,
+    QUERIES,
+    SEARCHED,
+    Precisions,
+    keep_precisions,
+    read_precisions,
+)
 from benchmarks.rows import append_row
-from retrieval.codes import Codes, load_codes
-from retrieval.metrics import evaluate
-from retrieval.significance import PairedTest, Scores, paired_test
+from retrieval.significance import PairedTest, paired_test
 from utils.errors import UserError
 from utils.parser import OneLineParser
 
-QUERIES = ("query_labels", "query_names")
-SEARCHED = ("database_labels", "database_names", "train_class_counts", "code_length")
 
-
-@dataclass(frozen=True)
-class Scored:
-    """One method's runs. precisions: each seed's average precisions, expected over ties."""
-
-    folders: list[Path]
-    codes: list[Codes]
-    precisions: list[Scores]
-
-
-def score(name: str, seeds: list[int]) -> Scored:
-    """Score the codes of the folders that `name` stands for, one a seed.
+def score(name: str, seeds: list[int]) -> list[Precisions]:
+    """The runs that `name` stands for, one a seed.
 
     Raises:
-        UserError: a folder has no codes, or they are of other queries than the first seed's.
+        UserError: there is no such run, or it is of other queries than the first seed's.
     """
-    folders = list(dict.fromkeys(Path(name.replace("{seed}", str(seed))) for seed in seeds))
-    codes = [load_codes(folder / "codes.npz") for folder in folders]
-    for folder, each in zip(folders, codes, strict=True):
-        _check_same(each, codes[0], QUERIES, folder, folders[0])
-    return Scored(folders, codes, [average_precisions(each) for each in codes])
+    paths = dict.fromkeys(Path(name.replace("{seed}", str(seed))) for seed in seeds)
+    runs = [read_precisions(path) for path in paths]
+    for run in runs:
+        _check_same(run, runs[0], QUERIES)
+    return runs
 
 
-def average_precisions(codes: Codes) -> Scores:
-    """Each query's average precision over the whole database, expected over ties."""
-    found = evaluate(
-        codes.query_codes,
-        codes.database_codes,
-        codes.query_labels,
-        codes.database_labels,
-        code_length=codes.code_length,
-        top_k=(),
-    )
-    return found.ap_per_query
-
-
-def compare(first: Scored, second: Scored) -> tuple[PairedTest, list[float]]:
+def compare(first: list[Precisions], second: list[Precisions]) -> tuple[PairedTest, list[float]]:
     """Test the MAP of `first` minus that of `second`; also gives the difference of each seed.
 
     Raises:
         UserError: the two have other numbers of seeds, or do not ask and search the same.
     """
-    if len(first.codes) != len(second.codes):
+    if len(first) != len(second):
         raise UserError(
-            f"{first.folders[0]} comes with {len(first.codes)} seeds and {second.folders[0]} with "
-            f"{len(second.codes)}; write {{seed}} in both names, or in none"
+            f"{first[0].name} comes with {len(first)} seeds and {second[0].name} with "
+            f"{len(second)}; write {{seed}} in both names, or in none"
         )
-    for number, codes in enumerate(second.codes):
-        folders = second.folders[number], first.folders[number]
-        _check_same(codes, first.codes[number], (*QUERIES, *SEARCHED), *folders)
-    differences = [
-        float((ours - theirs).mean())
-        for ours, theirs in zip(first.precisions, second.precisions, strict=True)
-    ]
-    return paired_test(np.mean(second.precisions, 0), np.mean(first.precisions, 0)), differences
+    for ours, theirs in zip(first, second, strict=True):
+        _check_same(theirs, ours, (*QUERIES, *SEARCHED))
+    means = [np.mean([run.values for run in runs], 0) for runs in (second, first)]
+    pairs = zip(first, second, strict=True)
+    differences = [float((ours.values - theirs.values).mean()) for ours, theirs in pairs]
+    return paired_test(*means), differences
 
 
-def _check_same(
-    codes: Codes, base: Codes, names: tuple[str, ...], folder: Path, other: Path
-) -> None:
+def _check_same(run: Precisions, base: Precisions, names: tuple[str, ...]) -> None:
     for name in names:
-        if not np.array_equal(getattr(codes, name), getattr(base, name)):
+        if run.digests[name] != base.digests[name]:
             raise UserError(
-                f"{folder} and {other} differ in {name.replace('_', ' ')}; a paired test needs the "
-                "same queries, database, class sizes and code length"
+                f"{run.name} and {base.name} differ in {name.replace('_', ' ')}; a paired test "
+                "needs the same queries, database, class sizes and code length"
             )
 
 
-def _row(first: Scored, second: Scored, found: PairedTest, seeds: list[float]) -> dict[str, Any]:
-    """A row of a record; what was run stands in each method's metrics.json."""
-    metrics = [read_metrics(one.folders[0]) for one in (first, second)]
+def _row(
+    first: Precisions, second: Precisions, found: PairedTest, seeds: list[float]
+) -> dict[str, Any]:
+    """A row of a record, of the first seed's runs."""
+    for run in (first, second):
+        if not run.about:
+            raise UserError(f"{run.name} has no metrics.json; test the run first")
     return {
-        **{name: metrics[0][name] for name in ("dataset", "imbalance_factor", "code_length")},
-        "method": metrics[0]["method"],
-        "against": metrics[1]["method"],
-        "recipe": metrics[0].get("recipe", ""),
-        "against_recipe": metrics[1].get("recipe", ""),
+        **{name: first.about[name] for name in ABOUT[:3]},
+        "method": first.about["method"],
+        "against": second.about["method"],
+        "recipe": first.about["recipe"] or "",
+        "against_recipe": second.about["recipe"] or "",
         "seeds": len(seeds),
-        "queries": len(first.precisions[0]),
+        "queries": len(first.values),
         "difference": f"{found.difference:.6g}",
         "low": f"{found.low:.6g}",
         "high": f"{found.high:.6g}",
@@ -126,24 +108,33 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; exits with 2 on a user's mistake."""
     parser = OneLineParser(prog="python -m benchmarks.significance", description=__doc__)
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="run folder (a config's log_dir); {seed} is filled")
+    add("runs", nargs="+", metavar="RUN", help="a run's folder or file; {seed} is filled")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="what {seed} stands for")
     add("--record", type=Path, metavar="CSV", help="file to add a row a comparison to")
+    add("--keep", type=Path, metavar="FOLDER", help="write each run's precisions there")
     options = parser.parse_args(arguments)
     try:
-        if len(options.runs) < 2:
+        if len(options.runs) < 2 and not options.keep:
             raise UserError("got one run, expected two or more to compare")
-        first = score(options.runs[0], options.seeds)
+        first = _scored(options.runs[0], options)
         for name in options.runs[1:]:
-            second = score(name, options.seeds)
+            second = _scored(name, options)
             outcome = compare(first, second)
             print(line(options.runs[0], name, *outcome), flush=True)
             if options.record:
-                append_row(options.record, _row(first, second, *outcome))
+                append_row(options.record, _row(first[0], second[0], *outcome))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _scored(name: str, options: argparse.Namespace) -> list[Precisions]:
+    """The runs of a name, kept if that is asked for."""
+    runs = score(name, options.seeds)
+    for run in runs if options.keep else []:
+        print(f"kept {keep_precisions(run, options.keep)}", flush=True)
+    return runs
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.significance import average_precisions, main, score
+from benchmarks.precisions import average_precisions, keep_precisions
 from benchmarks.significance import compare as compare_runs
+from benchmarks.significance import main, score
 from retrieval.codes import load_codes, make_codes, save_codes, unpack
 from utils.errors import UserError
 
@@ -59,7 +61,8 @@ def test_the_test_over_seeds_is_scipys_on_the_mean_of_each_query(tmp_path):
         _write_run(tmp_path / f"b{seed}", 0.21, seed)
     first, second = (score(str(tmp_path / f"{name}{{seed}}"), [0, 1, 2]) for name in "ab")
     found, by_seed = compare_runs(first, second)
-    differences = np.mean(first.precisions, 0) - np.mean(second.precisions, 0)
+    means = [np.mean([run.values for run in runs], 0) for runs in (first, second)]
+    differences = means[0] - means[1]
     expected = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1
     )
@@ -72,19 +75,24 @@ def test_the_test_over_seeds_is_scipys_on_the_mean_of_each_query(tmp_path):
     width = interval.high - interval.low
     assert (found.low, found.high) == pytest.approx(tuple(interval), abs=width / 20)
     assert by_seed == pytest.approx(
-        [first.precisions[n].mean() - second.precisions[n].mean() for n in range(3)]
+        [a.values.mean() - b.values.mean() for a, b in zip(first, second, strict=True)]
     )
+
+
+def _write_metrics(folder, method, seed):
+    metrics = dict.fromkeys(("protocol", "map_interval_95", "map_at_k", "seconds"))
+    metrics |= {"method": method, "code_length": BITS, "imbalance_factor": 50, "map": 0}
+    metrics |= {"dataset": "D", "seed": seed, "recipe": f"r{method}"}
+    metrics["groups"] = dict.fromkeys(("many", "medium", "few"))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 def test_each_other_run_is_a_line_and_a_row(tmp_path, capsys):
     for name, noise in (("a", 0.05), ("b", 0.3), ("c", 0.4)):
-        metrics = dict.fromkeys(("protocol", "map_interval_95", "map_at_k", "seconds", "dataset"))
-        metrics |= {"method": f"m{name}", "code_length": BITS, "imbalance_factor": 50, "map": 0}
-        metrics["groups"] = dict.fromkeys(("many", "medium", "few"))
         for seed in (0, 1):
             folder = tmp_path / f"s{seed}" / name
             _write_run(folder, noise, seed)
-            (folder / "metrics.json").write_text(json.dumps(metrics))
+            _write_metrics(folder, f"m{name}", seed)
     runs = [f"{tmp_path}/s{{seed}}/{name}" for name in "abc"]
     record = tmp_path / "record.csv"
     assert main([*runs, "--seeds", "0", "1", "--record", str(record)]) == 0
@@ -99,8 +107,43 @@ def test_each_other_run_is_a_line_and_a_row(tmp_path, capsys):
         assert shown[:3] == pytest.approx([float(row[name]) for name in names], abs=1e-4)
         assert float(row["low"]) > 0 and float(row["p_value"]) < 0.01
         assert (row["seeds"], row["queries"]) == ("2", str(QUERIES))
+    assert [(row["recipe"], row["against_recipe"]) for row in rows] == [
+        ("rma", "rmb"),
+        ("rma", "rmc"),
+    ]
     assert main([*runs, "--seeds", "0", "1"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_what_was_kept_of_a_run_is_tested_as_the_run_is(tmp_path, capsys):
+    folders = [Path(_write_run(tmp_path / name, noise)) for name, noise in (("a", 0.1), ("b", 0.2))]
+    for folder in folders:
+        _write_metrics(folder, folder.name, 3)
+    (b,) = score(str(folders[1]), [3])
+    path = keep_precisions(b, tmp_path / "kept")
+    assert path.name == f"D_if50_{BITS}bits_seed3_b.npz"
+    (found,) = score(f"{tmp_path}/kept/D_if50_{BITS}bits_seed{{seed}}_b.npz", [3])
+    assert found.values == pytest.approx(b.values, abs=8e-6)
+    assert (found.digests, found.about) == (b.digests, b.about)
+    assert main([str(folders[0]), str(path)]) == 0
+    difference = float(capsys.readouterr().out.split(": ")[1][:7])
+    assert main([*map(str, folders), "--keep", str(tmp_path / "kept")]) == 0
+    *kept, last = capsys.readouterr().out.splitlines()
+    assert kept[1] == f"kept {path}"
+    assert float(last.split(": ")[1][:7]) == pytest.approx(difference, abs=1.1e-4)
+
+
+def test_a_run_without_metrics_and_a_file_of_something_else_are_refused(tmp_path, capsys):
+    run = _write_run(tmp_path / "a", 0.1)
+    assert main([run, "--keep", str(tmp_path)]) == 2
+    assert "no metrics.json" in capsys.readouterr().err
+    other = tmp_path / "other.npz"
+    np.savez(other, precisions=np.zeros(3), said=np.array('{"digests": [], "about": {}}'))
+    (tmp_path / "text.npz").write_text("no archive")
+    for path in (other, tmp_path / "text.npz", tmp_path / "none.npz"):
+        assert main([run, str(path)]) == 2
+        message = capsys.readouterr().err
+        assert "holds no precisions" in message and message.count("\n") == 1
 
 
 @pytest.mark.parametrize(
