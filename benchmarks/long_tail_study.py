@@ -84,15 +84,13 @@ AS_LONG = (  # a second schedule, of half the rates, whatever the first was chan
 UNTRAINED = ("training_opt.num_epochs=0",)
 PUBLISHED = (
     "networks.hash_head.params={}",
-    "networks.hash_head.fresh=[hallucinator,selector,memory]",
+    "networks.hash_head.fresh=[hallucinator,selector]",
 )
-FRESH_COUNTS = "networks.hash_head.fresh=[memory,keys,counts]"
-ADJUSTED = (*COSINE, "networks.hash_head.params.adjustment=0.6", FRESH_COUNTS)
+ADJUSTED = (*COSINE, "networks.hash_head.params.adjustment=0.6")
 POWER = "networks.hash_head.params.power=0.5"
 WHITENED = (
     "networks.hash_head.params.shrinkage=2",
     "networks.hash_head.params.temperature=20",
-    "networks.hash_head.fresh=[memory,keys,counts,whitening]",
 )
 THEN: dict[str, Continuation] = {
     "direct": Continuation(STAGE_1, AS_LONG),

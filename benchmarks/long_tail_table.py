@@ -60,7 +60,6 @@ MIRRORED = ("training_opt.mirror_codes=true",)
 BALANCED = (*ENOUGH_IMAGES, *FAST, *WHOLE_IMAGES_LAST, *MIRRORED)
 COSINE = (  # attention as it was tried there: not whitened, and with nothing to adjust for
     "networks.hash_head.params={attention: cosine, temperature: 14, selector: 1}",
-    "networks.hash_head.fresh=[memory,keys]",
 )
 FOLDER = "config/Cifar100_LT"
 STAGE_1 = Stage(f"{FOLDER}/stage_1.py", (*EPOCHS_15, *BALANCED))

@@ -155,6 +155,8 @@ def describe_load(
 def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Dataset) -> None:
     """Load the files that `networks.*.weights` name; a line a network says what came.
 
+    A memory is left as it is: training begins by filling it.
+
     Raises:
         UserError: if one is missing or does not fit, or was trained on another split of the same
             data (its training images may be this split's validation queries).
@@ -173,9 +175,10 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
             check_split(read[path], dataset, path)
         found, network = _networks_in(read[path], model, path), model.get_submodule(name)
         weights = _weights_of(found, name, path)
-        load_network(network, weights.tensors, where + _read_as(read[path]), options.fresh)
+        fresh = [*options.fresh, *_memory_parts(network, weights.tensors)]
+        load_network(network, weights.tensors, where + _read_as(read[path]), fresh)
         others = [key for other, each in found.items() if other != name for key in each.sources]
-        said = describe_load(network, weights, where, options.fresh)
+        said = describe_load(network, weights, where, fresh)
         logger.info("%s", "; ".join([said, *_counted("for other networks", others)]))
 
 
@@ -282,6 +285,12 @@ def _differences(given: dict[str, Tensor], expected: dict[str, Tensor]) -> list[
             ],
         ),
     ]
+
+
+def _memory_parts(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """The parts of a head's memory that the network or its weights have."""
+    parts: tuple[str, ...] = getattr(network, "MEMORY_PARTS", ())
+    return [part for part in parts if part in network.state_dict() or part in weights]
 
 
 def _is_fresh(key: str, fresh: list[str] | None) -> bool:

@@ -150,7 +150,7 @@ class NetworkOptions:
     optim_params: dict[str, Any] | None = None  # overrides the optimizer's, e.g. lr
     fix: bool = False  # frozen, batch statistics too
     weights: str | None = None  # None, 'default' (the library's), or a checkpoint file
-    fresh: list[str] = field(default_factory=list)  # parts that `weights` need not hold
+    fresh: list[str] = field(default_factory=list)  # not needed in `weights`; nor is a memory
     fix_statistics: bool = False  # batch norms keep their statistics while weights are trained
 
 

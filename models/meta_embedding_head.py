@@ -34,6 +34,9 @@ class MetaEmbeddingHead(nn.Module):
     direct one.
     """
 
+    # The buffers that `set_memory` fills: weights to start from need not hold them.
+    MEMORY_PARTS = ("memory", "keys", "counts", "whitening")
+
     def __init__(
         self,
         in_features: int,

@@ -31,7 +31,6 @@ config = {
                 "shrinkage": 2.0,
             },
             "weights": weights,
-            "fresh": ["memory", "keys", "counts", "whitening"],  # what stage 1 does not have
         },
     },
     "memory": {"centroids": True, "dpp_samples": 0},

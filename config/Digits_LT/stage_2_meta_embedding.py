@@ -23,7 +23,7 @@ config = {
         "hash_head": {
             "def_file": "./models/meta_embedding_head.py",
             "weights": weights,
-            "fresh": ["hallucinator", "selector", "memory"],  # what stage 1 does not have
+            "fresh": ["hallucinator", "selector"],  # what stage 1 does not have
         },
     },
     "memory": {"centroids": True, "dpp_samples": 3},

@@ -23,7 +23,6 @@ config = {
             "def_file": "./models/meta_embedding_head.py",
             "params": {"attention": "cosine", "temperature": 14.0, "selector": 1.0},
             "weights": weights,
-            "fresh": ["memory", "keys"],  # what stage 1 does not have
         },
     },
     "memory": {"centroids": True, "dpp_samples": 0},

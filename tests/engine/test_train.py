@@ -149,7 +149,7 @@ def test_stage_2_starts_from_stage_1_and_adds_a_memory(tmp_path):
             "hash_head": {
                 "def_file": "./models/meta_embedding_head.py",
                 "weights": weights,
-                "fresh": ["hallucinator", "selector", "memory"],
+                "fresh": ["hallucinator", "selector"],
             },
         },
     )
@@ -161,17 +161,13 @@ def test_stage_2_starts_from_stage_1_and_adds_a_memory(tmp_path):
     assert train_and_test(config)["method"] == "meta"
 
 
-BUFFERS = {"adjustment": "counts", "shrinkage": "whitening"}
-
-
 def _untrained(folder, weights, options=None, **changes):
     """Stage 2 without an epoch, of attention by cosine, from the weights of a stage 1."""
     params = {"attention": "cosine", "selector": 1.0, **(options or {})}
     head = {"def_file": "./models/meta_embedding_head.py", "params": params}
-    fresh = ["memory", "keys", *(BUFFERS[name] for name in BUFFERS if name in params)]
     networks = {
         "feat_model": {"def_file": "./models/small_cnn.py", "params": {"width": 4}},
-        "hash_head": {**head, "fresh": fresh},
+        "hash_head": head,
     }
     networks = {name: {**each, "weights": str(weights)} for name, each in networks.items()}
     changes = {"num_epochs": 0, "memory": {"dpp_samples": 0}, "networks": networks, **changes}
@@ -193,6 +189,15 @@ def test_without_an_epoch_weights_stay_and_a_memory_is_beside_them(tmp_path):
     assert figures["checkpoint"]["epoch"] == 0
     assert run_test_only(config)["map"] == figures["map"]
     assert train_and_test(config, resume=True)["map"] == figures["map"]
+
+
+def test_a_memory_with_other_parts_is_filled_beside_the_weights_of_one_that_has_its_own(tmp_path):
+    train_and_test(make_config(tmp_path / "one"))
+    options = {"adjustment": 0.5, "shrinkage": 2.0}
+    train_and_test(_untrained(tmp_path / "two", tmp_path / "one" / BEST, options))
+    plain = train_and_test(_untrained(tmp_path / "three", tmp_path / "one" / BEST))
+    found = train_and_test(_untrained(tmp_path / "four", tmp_path / "two" / BEST))
+    assert found["map"] == plain["map"]
 
 
 @pytest.mark.parametrize("samples", [0, 2])
