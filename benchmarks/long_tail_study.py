@@ -122,6 +122,21 @@ THEN: dict[str, Continuation] = {
     "untrained_power": Continuation(STAGE_2, (*UNTRAINED, *ADJUSTED, POWER)),
     "untrained_whitened": Continuation(STAGE_2, (*UNTRAINED, *ADJUSTED, *WHITENED)),
     "untrained_power_whitened": Continuation(STAGE_2, (*UNTRAINED, *ADJUSTED, POWER, *WHITENED)),
+    **{
+        f"untrained_power_whitened_{name}_{value}": Continuation(
+            STAGE_2,
+            (*UNTRAINED, *ADJUSTED, POWER, *WHITENED, f"networks.hash_head.params.{name}={value}"),
+        )
+        for name, value in (
+            ("shrinkage", 1),
+            ("shrinkage", 4),
+            ("temperature", 14),
+            ("temperature", 28),
+            ("adjustment", 0),
+            ("adjustment", 0.4),
+            ("adjustment", 0.8),
+        )
+    },
 }
 Experiments = list[Experiment]
 

@@ -9,7 +9,7 @@ from utils.errors import UserError
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
-CELLS = 1 << 22  # random numbers held at a time
+CELLS = 1 << 18  # random numbers held at a time: they stay in the CPU's cache
 
 
 @dataclass(frozen=True)
