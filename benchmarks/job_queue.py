@@ -50,7 +50,8 @@ class JobQueue:
 
     devices: a value of CUDA_VISIBLE_DEVICES for each job that runs at a time.
     time_limit: seconds from `run`; no job starts that would likely end later, judged by the
-        longest so far of its kind, else of all, and what still runs then is stopped.
+        last of its kind (the first ones compile kernels), else by the longest of the last of all
+        kinds, and what still runs then is stopped.
     """
 
     waiting: list[Job]
@@ -58,7 +59,7 @@ class JobQueue:
     logs: Path
     time_limit: float | None = None
     running: dict[int, _Running] = field(default_factory=dict)  # by position in `devices`
-    longest: dict[tuple[str, ...], float] = field(default_factory=dict)
+    lasted: dict[tuple[str, ...], float] = field(default_factory=dict)  # seconds, by kind
 
     def run(self) -> Generator[Ended, None, None]:
         """Yield each job as it ends; close the iterator to stop what runs."""
@@ -90,7 +91,7 @@ class JobQueue:
     def _fits(self, job: Job, elapsed: float) -> bool:
         if self.time_limit is None:
             return True
-        likely = self.longest.get(job.kind, max(self.longest.values(), default=0.0))
+        likely = self.lasted.get(job.kind, max(self.lasted.values(), default=0.0))
         return elapsed + likely <= self.time_limit
 
     def _start(self, job: Job, command: int, device: int) -> subprocess.Popen[bytes]:
@@ -117,7 +118,7 @@ class JobQueue:
             del self.running[device]
             seconds = time.monotonic() - one.started
             if status == 0:
-                self.longest[one.job.kind] = max(seconds, self.longest.get(one.job.kind, 0.0))
+                self.lasted[one.job.kind] = seconds
             yield Ended(one.job, seconds, status)
 
     def _stop(self) -> Iterator[Ended]:

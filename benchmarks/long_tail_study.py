@@ -246,7 +246,7 @@ def execute(options: argparse.Namespace, experiments: Experiments) -> int:
     return 1 if failures else 0
 
 
-_longest = 0.0  # seconds of an experiment of this process
+_lasted = 0.0  # seconds of the last experiment of this process
 _writing: Lock  # of the record, by one process at a time
 
 
@@ -258,10 +258,10 @@ def _take(free: "SimpleQueue[str]", writing: Lock) -> None:
 
 
 def _work(experiment: Experiment, deadline: float, record: Path | None) -> bool:
-    """Run an experiment if the time is enough for the longest so far; whether all of it was run."""
-    global _longest
+    """Run an experiment if the time is enough for one as the last; whether all of it was run."""
+    global _lasted
     started = time.time()
-    if started + _longest > deadline:
+    if started + _lasted > deadline:
         return False
     done = 0
     for row in run_experiment(experiment):
@@ -272,7 +272,7 @@ def _work(experiment: Experiment, deadline: float, record: Path | None) -> bool:
         done += 1
         if time.time() > deadline:
             break
-    _longest = max(_longest, time.time() - started)
+    _lasted = time.time() - started
     return done == 1 + len(experiment.after)
 
 

@@ -148,7 +148,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--time_limit",
         type=float,
         metavar="SECONDS",
-        help="start no run that would end later, by the longest so far; stop what still runs",
+        help="start no run that would end later, by the last one; stop what still runs",
     )
     add("--logs", type=Path, default=Path("logs/long_tail_table"), help="folder of runs' output")
     add("--dry_run", action="store_true", help="print the commands only")

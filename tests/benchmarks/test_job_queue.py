@@ -58,14 +58,21 @@ def test_what_runs_is_stopped_with_its_children_when_the_time_is_up(tmp_path):
 
 def test_no_job_starts_that_would_likely_end_too_late(tmp_path):
     queue = JobQueue([_job("long", ""), _job("short", "", kind="s")], [""], tmp_path, 30)
-    queue.longest = {("k",): 40.0, ("s",): 1.0}
+    queue.lasted = {("k",): 40.0, ("s",): 1.0}
     assert _statuses(queue) == {"short": 0}
     assert [job.name for job in queue.waiting] == ["long"]
 
 
+def test_a_job_is_judged_by_the_last_of_its_kind(tmp_path):
+    wait = "import time; time.sleep(.5)"
+    queue = JobQueue([_job("first", wait), _job("second", "")], [""], tmp_path, 30)
+    queue.lasted = {("k",): 29.8}  # as of one that compiled kernels
+    assert _statuses(queue) == {"first": 0, "second": 0}
+
+
 def test_a_kind_that_has_not_run_is_judged_by_the_longest_of_all(tmp_path):
     queue = JobQueue([_job("unknown", "", kind="u")], [""], tmp_path, 30)
-    queue.longest = {("k",): 40.0, ("s",): 1.0}
+    queue.lasted = {("k",): 40.0, ("s",): 1.0}
     assert _statuses(queue) == {}
 
 
