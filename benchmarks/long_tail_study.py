@@ -115,7 +115,7 @@ THEN: dict[str, Continuation] = {
     },
     **{
         f"untrained_adjustment_{power}": Continuation(
-            STAGE_2, (*UNTRAINED, *ADJUSTED, f"networks.hash_head.params.adjustment={power}")
+            STAGE_2, (*UNTRAINED, *COSINE, f"networks.hash_head.params.adjustment={power}")
         )
         for power in (0.4, 0.6, 0.8, 1.0)
     },

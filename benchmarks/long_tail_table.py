@@ -13,14 +13,17 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.job_queue import Ended, Job, JobQueue
 from benchmarks.seeds import Row, by_cell, cell_of, mean_and_deviation, read_rows
+from engine.checkpoint import BEST
 from engine.config import RunConfig, load_config
 from engine.recipe import recipe
 from engine.records import check_record
@@ -190,9 +193,14 @@ def plan(options: argparse.Namespace) -> list[Run]:
     return runs
 
 
-def current_recipe(method: str, factor: float) -> str:
-    """The recipe of a method's runs by its config as it is, for any code length and seed."""
-    return _steps(method, factor, bits=64, seed=0, opts=[])[-1].key[-1]
+def current_recipe(factor: str, method: str, opts: Sequence[str] = ()) -> str:
+    """The recipe of a method's runs by its config as it is, for any code length and seed.
+
+    '' for a method or data that the table has not.
+    """
+    if method not in METHODS or not factor:
+        return ""
+    return _steps(method, float(factor), bits=64, seed=0, opts=list(opts))[-1].key[-1]
 
 
 def _held(rows: list[Row], since: datetime | None) -> dict[Key, Row]:
@@ -206,7 +214,7 @@ def _held(rows: list[Row], since: datetime | None) -> dict[Key, Row]:
 
 def _steps(method: str, factor: float, bits: int, seed: int, opts: list[str]) -> list[Step]:
     steps: list[Step] = []
-    planned: dict[str, RunConfig] = {}
+    starts: dict[Path, str] = {}  # recipes of the checkpoints to come
     for stage in METHODS[method]:
         options = [
             f"training_opt.imbalance_factor={factor:g}",
@@ -216,10 +224,10 @@ def _steps(method: str, factor: float, bits: int, seed: int, opts: list[str]) ->
             *opts,
         ]
         config = load_config(stage.config, options)
-        name = recipe(config, planned)
+        name = recipe(config, starts)
         key = (f"{factor:g}", config.training_opt.method, bits, str(seed), name)
         steps.append(Step(config, options, key))
-        planned[config.training_opt.log_dir] = config
+        starts[Path(config.training_opt.log_dir) / BEST] = name
     return steps
 
 
@@ -287,7 +295,8 @@ def _outcome(end: Ended, keys: list[Key], rows: dict[Key, Row], logs: Path) -> s
 
 def table(options: argparse.Namespace) -> str:
     """What the record holds of the asked cells: MAP, mean ± deviation over seeds (how many)."""
-    cells = by_cell(read_rows(options.record))
+    current = partial(current_recipe, opts=options.opts)
+    cells = by_cell(read_rows(options.record), current)
     lines = [["IF", "method", *(f"{bits} bits" for bits in options.bits)]]
     for factor, method in itertools.product(options.imbalance, options.methods):
         found = [cells.get((f"{factor:g}", method, bits), []) for bits in options.bits]

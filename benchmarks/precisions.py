@@ -5,7 +5,7 @@ With it other codes are tested against the run on the same queries (benchmarks/s
 
 import hashlib
 import json
-import zipfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def keep_precisions(run: Precisions, folder: Path) -> Path:
     factor = about["imbalance_factor"]
     data = "all" if factor is None else f"if{factor:g}"
     cell = f"{data}_{about['code_length']}bits_seed{about['seed']}"
-    path = folder / f"{about['dataset']}_{cell}_{about['method']}.npz"
+    name = re.sub(r"[^\w.-]", "_", f"{about['dataset']}_{cell}_{about['method']}")
+    path = folder / f"{name}.npz"
     folder.mkdir(parents=True, exist_ok=True)
     said = json.dumps({"digests": run.digests, "about": about})
     values = np.round(run.values * STEPS).astype(np.uint16)
@@ -102,8 +103,10 @@ def _load(path: Path) -> Precisions:
             values = file["precisions"].astype(np.float64) / STEPS
         digests = {name: str(said["digests"][name]) for name in (*QUERIES, *SEARCHED)}
         about = {name: said["about"][name] for name in ABOUT}
+        if values.ndim != 1:
+            raise ValueError("expected a number a query")
         return Precisions(str(path), values, digests, about)
-    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise many kinds at damage
         raise UserError(
             f"{path} holds no precisions of a run; give a run's folder, or a file that "
             "benchmarks.significance --keep wrote"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import published
 from benchmarks.long_tail_table import current_recipe
-from benchmarks.seeds import Row, by_cell, mean, mean_and_deviation, read_rows
+from benchmarks.seeds import Row, by_cell, mean, mean_and_deviation, one_recipe, read_rows
 from utils.atomic_file import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -147,12 +147,12 @@ def _mark(cell: list[Row]) -> str:
 
 
 def _earlier(method: str, factor: str, recipe: str) -> str:
-    return EARLIER if recipe != current_recipe(method, float(factor)) else ""
+    return EARLIER if recipe != current_recipe(factor, method) else ""
 
 
 def _long_tail_rows(factor: str) -> Iterator[tuple[str, str, list[list[Row]]]]:
     """Each recorded method at an imbalance factor: its name, label, and rows by code length."""
-    cells = by_cell(read_records("cifar100_lt"))
+    cells = by_cell(read_records("cifar100_lt"), current_recipe)
     for method, label in LONG_TAIL.items():
         found = [cells.get((factor, method, length), []) for length in CODE_LENGTHS]
         if any(found):
@@ -161,21 +161,20 @@ def _long_tail_rows(factor: str) -> Iterator[tuple[str, str, list[list[Row]]]]:
 
 def cifar10() -> str:
     """CIFAR-10, a line a config with all its code lengths; a seed run again counts once."""
-    latest: dict[str, dict[int, dict[str, Row]]] = {}
+    found: dict[str, dict[int, list[Row]]] = {}
     for row in read_records("cifar10"):
         config = row["config"].removeprefix("config/").removesuffix(".py")
-        by_seed = latest.setdefault(config, {}).setdefault(int(row["code_length"]), {})
-        by_seed[row["seed"]] = row
+        found.setdefault(config, {}).setdefault(int(row["code_length"]), []).append(row)
     lines = [
         "| method | network or features | bits | MAP | in database order | published | "
         "training images | seeds | GPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for config, (label, known) in CIFAR10.items():
-        lengths = sorted(latest.get(config, {}))
+        lengths = sorted(found.get(config, {}))
         if not lengths:
             continue
-        rows = [list(latest[config][q].values()) for q in lengths]
+        rows = [one_recipe(found[config][q]) for q in lengths]
         first = rows[0][0]
         ordered = any(row["map_index_order"] for row in rows[0])
         cells = [
@@ -201,9 +200,10 @@ def digits_lt() -> str:
     lines.append("|---" * (len(seeds) + 2) + "|")
     labels = {**SHALLOW, **DEEP, **STAGES}
     for method, label in labels.items():
-        by_seed = {row["seed"]: float(row["map"]) for row in records if row["method"] == method}
+        rows = one_recipe([row for row in records if row["method"] == method])
+        by_seed = {row["seed"]: float(row["map"]) for row in rows}
         mean = statistics.mean(by_seed.values())
-        figures = [f"{by_seed[seed]:.4f}" for seed in seeds]
+        figures = [f"{by_seed[seed]:.4f}" if seed in by_seed else "-" for seed in seeds]
         lines.append(f"| {label} | {' | '.join(figures)} | {mean:.4f} |")
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 import csv
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 Row = dict[str, str]
@@ -23,18 +23,32 @@ def cell_of(row: Row) -> Cell:
     return (f"{float(factor):g}" if factor else "", row["method"], int(row["code_length"]))
 
 
-def by_cell(rows: Iterable[Row]) -> dict[Cell, list[Row]]:
-    """The rows of each cell, one a seed; a seed run again counts once, its last.
+def by_cell(
+    rows: Iterable[Row], current: Callable[[str, str], str] | None = None
+) -> dict[Cell, list[Row]]:
+    """The rows of each cell, one a seed and of one recipe, as `one_recipe` says.
 
-    Only those of the recipe that was run last, since figures of two are no seeds of one.
+    Args:
+        current: the recipe that an imbalance factor's method has now.
     """
-    latest: dict[Cell, dict[str, Row]] = {}
+    cells: dict[Cell, list[Row]] = {}
     for row in rows:
-        seeds = latest.setdefault(cell_of(row), {})
-        if any(each["recipe"] != row["recipe"] for each in seeds.values()):
-            seeds.clear()
-        seeds[row["seed"]] = row
-    return {cell: list(seeds.values()) for cell, seeds in latest.items()}
+        cells.setdefault(cell_of(row), []).append(row)
+    return {
+        cell: one_recipe(found, current(*cell[:2]) if current else None)
+        for cell, found in cells.items()
+    }
+
+
+def one_recipe(rows: list[Row], wanted: str | None = None) -> list[Row]:
+    """Rows of one recipe, since figures of two are no seeds of one; a seed counts once, its last.
+
+    That is the wanted recipe, or the last row's where there is none of it.
+    """
+    recipes = [row["recipe"] for row in rows]
+    chosen = wanted if wanted in recipes else recipes[-1]
+    seeds = {row["seed"]: row for row in rows if row["recipe"] == chosen}
+    return list(seeds.values())
 
 
 def mean(rows: list[Row], column: str) -> str:

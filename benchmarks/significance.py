@@ -40,6 +40,7 @@ def score(name: str, seeds: list[int]) -> list[Precisions]:
     runs = [read_precisions(path) for path in paths]
     for run in runs:
         _check_same(run, runs[0], QUERIES)
+        _check_one_method(run, runs[0])
     return runs
 
 
@@ -62,6 +63,15 @@ def compare(first: list[Precisions], second: list[Precisions]) -> tuple[PairedTe
     return paired_test(*means), differences
 
 
+def _check_one_method(run: Precisions, base: Precisions) -> None:
+    for name in ABOUT:
+        if name != "seed" and run.about.get(name) != base.about.get(name):
+            raise UserError(
+                f"{run.name} has {name} {run.about.get(name)}, {base.name} "
+                f"{base.about.get(name)}; seeds of one method differ in nothing else"
+            )
+
+
 def _check_same(run: Precisions, base: Precisions, names: tuple[str, ...]) -> None:
     for name in names:
         if run.digests[name] != base.digests[name]:
@@ -69,6 +79,11 @@ def _check_same(run: Precisions, base: Precisions, names: tuple[str, ...]) -> No
                 f"{run.name} and {base.name} differ in {name.replace('_', ' ')}; a paired test "
                 "needs the same queries, database, class sizes and code length"
             )
+    if len(run.values) != len(base.values):
+        raise UserError(
+            f"{run.name} has {len(run.values)} precisions, {base.name} {len(base.values)}; is one "
+            "of the files damaged?"
+        )
 
 
 def _row(
@@ -123,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(line(options.runs[0], name, *outcome), flush=True)
             if options.record:
                 append_row(options.record, _row(first[0], second[0], *outcome))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:  # OSError: a place that cannot be written
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.config import RunConfig
 from engine.dataset import Dataset
-from engine.flat_options import flat_defaults, flat_values
+from engine.flat_options import PLACE_AND_SPEED, flat_defaults, flat_values, is_start
 from engine.foreign_weights import NetworkWeights, assign, recognise, renaming_rules
 from engine.published_folder import read_folder
 from engine.weights_file import read_weights_file
@@ -19,15 +19,11 @@ from utils.errors import UserError
 
 BEST = "final_model_checkpoint.pth"
 LAST = "last_checkpoint.pth"
-# What a resumed run may change: places, how fast it goes, and what stopped it.
-EXEMPT = (
-    *("data_root", "log_dir", "device", "num_workers", "weights", "accelerate", "decode"),
-    *("on_bad_loss", "evaluation_batch_size"),
-)
+EXEMPT = (*PLACE_AND_SPEED, "training_opt.on_bad_loss")  # what a resumed run may change
 # What a checkpoint of this project holds beside its networks, where it holds it.
 _TYPES: dict[str, type[Any] | tuple[type[Any], ...]] = {
     **dict.fromkeys(("config", "losses", "optimizer", "scheduler", "seconds"), dict),
-    **dict.fromkeys(("split_digest", "source"), str),
+    **dict.fromkeys(("split_digest", "source", "recipe"), str),
     **dict.fromkeys(("class_names", "class_counts"), list),
     **dict.fromkeys(("epoch", "best_epoch"), int),
     "best_map": (int, float),
@@ -185,7 +181,8 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
 def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str | Path) -> None:
     """Refuse to go on with other options than those a checkpoint was trained with.
 
-    What EXEMPT names may differ. An option that did not exist then had what is its default now.
+    What EXEMPT names, and where it started, may differ. An option that did not exist then had what
+    is its default now.
 
     Raises:
         UserError: naming the keys that differ.
@@ -195,7 +192,7 @@ def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str |
     differing = sorted(
         key
         for key in before.keys() | now.keys()
-        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in EXEMPT
+        if before.get(key) != now.get(key) and key not in EXEMPT and not is_start(key)
     )
     if differing:
         shown = ", ".join(f"{k} (was {before.get(k)}, is {now.get(k)})" for k in differing[:5])

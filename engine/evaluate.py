@@ -12,7 +12,6 @@ from sklearn.metrics import f1_score
 from engine.code_lengths import Validation, run_of_length
 from engine.coding import Encoded, Encoder, network_encoders
 from engine.open_set import evaluate_open_set
-from engine.recipe import recipe
 from engine.report import write_results
 from engine.run import Run
 from retrieval.codes import Codes, make_codes, save_codes
@@ -162,7 +161,7 @@ def _identity(run: Run) -> dict[str, Any]:
             for role in ("train", "validation", "query", "database")
         },
         "split_digest": dataset.digest,
-        "recipe": recipe(run.config),
+        "recipe": run.recipe,
         "checkpoint": run.checkpoint,
         "environment": environment(run.device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

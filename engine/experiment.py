@@ -32,6 +32,7 @@ from engine.dataset import open_source
 from engine.evaluate import check_validation_images, test
 from engine.open_set import check_open_queries
 from engine.profile import TRACE, profile_steps
+from engine.recipe import tested_recipe
 from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
 from engine.smoke import smoke_configs
@@ -64,6 +65,8 @@ def train_and_test(
     if resume:
         _check_resumable(config)
     run = open_run(config, initial_weights=not resume)
+    if resume:
+        run.recipe = load_checkpoint(run.log_dir / LAST).get("recipe", "")
     if config.engine != "shallow":
         check_validation_images(run)
     if open_set:
@@ -116,6 +119,7 @@ def test_only(
     if open_set:
         check_open_queries(run)
     run.checkpoint = describe_checkpoint(weights, path)
+    run.recipe = tested_recipe(config, weights)
     if path.resolve() == own.resolve():
         _recall_training_time(run)
     if config.engine == "alternate":

@@ -5,6 +5,25 @@ from typing import Any
 
 from engine.config import RunConfig
 
+# What says where a run is and how fast it goes, and changes nothing that it learns.
+PLACE_AND_SPEED = (
+    *(
+        f"training_opt.{name}"
+        for name in (
+            *("log_dir", "data_root", "device", "accelerate", "num_workers"),
+            "evaluation_batch_size",
+        )
+    ),
+    "data.decode",
+)
+
+
+def is_start(key: str) -> bool:
+    """Whether an option names a file of weights to start from."""
+    parts = key.split(".")
+    networks = len(parts) == 3 and parts[0] == "networks" and parts[2] == "weights"
+    return networks or key == "alternate.base"
+
 
 def flat_defaults(config: RunConfig) -> dict[str, Any]:
     """The options of all sections that a config may leave out, by their dotted keys."""

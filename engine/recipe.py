@@ -6,53 +6,80 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.config import RunConfig, load_config
-from engine.flat_options import flat_defaults, flat_values
+from engine.checkpoint import load_checkpoint
+from engine.config import RunConfig, check_config
+from engine.flat_options import PLACE_AND_SPEED, flat_defaults, flat_values, is_start
 from utils.errors import UserError
 
 LENGTH = 12  # hexadecimal digits
-# What a record has in columns of its own, and what changes places or speed alone.
-APART = (
-    *("dataset", "method", "imbalance_factor", "code_length", "seed", "top_k"),
-    *("log_dir", "data_root", "device", "accelerate", "num_workers", "decode"),
-    "evaluation_batch_size",
+APART = (  # what a record has in columns of its own, and what is no part of the method
+    *PLACE_AND_SPEED,
+    *(f"training_opt.{name}" for name in ("dataset", "method", "imbalance_factor", "seed")),
+    *("training_opt.top_k", "data.on_leak"),
 )
-STARTS = ("weights", "base")  # files of another run's network
 
 
-def recipe(config: RunConfig, planned: Mapping[str, RunConfig] | None = None) -> str:
+def recipe(config: RunConfig, starts: Mapping[Path, str] | None = None) -> str:
     """Hexadecimal digits that differ where two configs differ in more than APART names.
 
-    An option that is its default counts as left out, so that new options change no name. Weights
-    of another run count by that run's recipe, from the config.yaml beside them, and else by their
-    file's name.
+    The code length is apart, too, but for lengths that are learned together. An option of
+    engine/options.py that is its default counts as left out, so that new options change no name;
+    nor do changes of a default or of code, which the commit tells.
 
     Args:
-        planned: configs of runs that are still to come, by their log_dir.
+        starts: the recipes of the files of weights that the config starts from; a file of another
+            project, or of none known, counts by its name.
     """
-    defaults = flat_defaults(config)
-    chosen = {
-        key: _canonical(value)
-        for key, value in flat_values(config.to_dict()).items()
-        if value != defaults.get(key) and key.rpartition(".")[2] not in APART
-    }
-    for key, value in chosen.items():
-        if key.rpartition(".")[2] in STARTS and value != "default":
-            chosen[key] = _origin(Path(value), planned or {})
-    chosen["networks"] = list(config.networks)  # their order counts
+    chosen = _chosen(config)
+    for key, path in _files(config).items():
+        chosen[key] = (starts or {}).get(path) or path.name
     text = json.dumps(chosen, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def _origin(weights: Path, planned: Mapping[str, RunConfig]) -> str:
-    """The recipe of the run that left the weights, or their file's name."""
-    known = {Path(folder): config for folder, config in planned.items()}
-    config = known.get(weights.parent)
+def recipes_of_starts(config: RunConfig) -> dict[Path, str]:
+    """The recipes that the checkpoints name which a config starts from."""
+    return {path: _recipe_of(path) for path in _files(config).values()}
+
+
+def tested_recipe(config: RunConfig, checkpoint: dict[str, Any]) -> str:
+    """The recipe that a checkpoint was trained by; '' if the config tests it in another way."""
     try:
-        config = config or load_config(str(weights.parent / "config.yaml"))
-    except UserError:  # of another project, or published
-        return weights.name
-    return recipe(config, planned)
+        trained = check_config(checkpoint["config"], "checkpoint")
+    except (UserError, KeyError):  # of another project, or an earlier version
+        return ""
+    return str(checkpoint.get("recipe", "")) if _chosen(trained) == _chosen(config) else ""
+
+
+def _chosen(config: RunConfig) -> dict[str, Any]:
+    """What a config says beyond defaults, without APART and where it starts."""
+    defaults, options = flat_defaults(config), config.training_opt
+    found = {
+        key: _canonical(value)
+        for key, value in flat_values(config.to_dict()).items()
+        if value != defaults.get(key)
+        and key not in (*APART, "training_opt.code_length")
+        and (not is_start(key) or value == "default")
+    }
+    if len(options.code_lengths) > 1:
+        found["training_opt.code_length"] = options.code_lengths
+    return {**found, "networks": list(config.networks)}  # their order counts
+
+
+def _files(config: RunConfig) -> dict[str, Path]:
+    """The files of weights that a config starts from, by their options."""
+    return {
+        key: Path(value)
+        for key, value in flat_values(config.to_dict()).items()
+        if is_start(key) and value not in (None, "default")
+    }
+
+
+def _recipe_of(path: Path) -> str:
+    try:
+        return str(load_checkpoint(path).get("recipe", ""))
+    except UserError:  # said where it is loaded
+        return ""
 
 
 def _canonical(value: Any) -> Any:

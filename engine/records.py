@@ -67,10 +67,13 @@ def append_record(
         before = path.read_text(encoding="utf-8") if path.exists() else ",".join(COLUMNS) + "\n"
         check_columns(before, path)
         row = make_row(metrics, config)
-        if not (resumed and _identity(row) in map(_identity, csv.DictReader(io.StringIO(before)))):
+        rows = list(csv.DictReader(io.StringIO(before), restval=""))
+        if not (resumed and _identity(row) in map(_identity, rows)):
             text = io.StringIO()
-            csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(row)
-            write_text(path, before + text.getvalue())
+            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([*rows, row])
+            write_text(path, text.getvalue())
     finally:
         os.close(folder)
 
@@ -90,8 +93,8 @@ def check_record(path: str | Path) -> None:
 
 
 def check_columns(text: str, path: str | Path) -> None:
-    """Raise a UserError unless the header is this project's."""
-    if text.split("\n", 1)[0].split(",") != COLUMNS:
+    """Raise a UserError unless the header is this project's, or that of before recipes."""
+    if text.split("\n", 1)[0].split(",") not in (COLUMNS, COLUMNS[:-1]):
         raise UserError(
             f"--record {path}: its columns are not those of a run's record; use another"
         )
@@ -117,8 +120,8 @@ def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(row: dict[str, Any]) -> list[str]:
-    """What names a run in its row, as the file holds it."""
-    values = [row[name] for name in COLUMNS if name not in OF_THE_TEST]
+    """What names a run in its row, as the file holds it; rows of before have no recipe."""
+    values = [row[name] for name in COLUMNS if name not in (*OF_THE_TEST, "recipe")]
     return ["" if value is None else str(value) for value in values]
 
 

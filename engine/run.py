@@ -21,6 +21,7 @@ from engine.dataset import Dataset, describe, open_dataset
 from engine.event_writer import event_writer
 from engine.model import Precision, choose_device, choose_precision, make_augmentation
 from engine.options import TrainingOptions
+from engine.recipe import recipe, recipes_of_starts
 from utils.atomic_file import remove_strays, write_json
 from utils.cores import use_available_cores
 from utils.distributed import is_main, main_first
@@ -46,6 +47,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0
     checkpoint: dict[str, Any] = field(default_factory=dict)  # which one is tested
+    recipe: str = ""  # that its networks were trained by, and their codes are made by
     under_way: dict[str, float] = field(default_factory=dict)  # phase → when it began
 
     @property
@@ -76,7 +78,8 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
     """Build data and networks; nothing is written but the cache of decoded images.
 
     Args:
-        initial_weights: load what `networks.*.weights` names; a test loads its own checkpoint.
+        initial_weights: load what `networks.*.weights` names; a test loads its own checkpoint,
+            and its recipe.
 
     Raises:
         UserError: for any mistake in config, data or weights.
@@ -95,6 +98,7 @@ def open_run(config: RunConfig, initial_weights: bool = True) -> Run:
         augmentation=make_augmentation(config, model),
         precision=choose_precision(options, device),
         device=device,
+        recipe=recipe(config, recipes_of_starts(config)) if initial_weights else "",
     )
 
 

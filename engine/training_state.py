@@ -280,6 +280,7 @@ def _about(run: Run, training: Training) -> dict[str, Any]:
         "best_epoch": training.best_epoch,
         "best_map": training.best_map,
         "config": run.config.to_dict(),
+        "recipe": run.recipe,
         "source": dataset.source.name,
         "split_digest": dataset.digest,
         "class_names": list(dataset.source.class_names),

@@ -28,6 +28,8 @@ class PublishedLTHNet(nn.Module):
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
+    MEMORY_PARTS = ("prototypes",)
+
     def __init__(
         self,
         features: nn.Sequential,

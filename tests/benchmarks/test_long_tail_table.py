@@ -16,7 +16,7 @@ import json, os, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 sys.path.insert(0, {project!r})
-from engine.config import load_config, write_config
+from engine.config import load_config
 from engine.recipe import recipe
 from engine.records import COLUMNS, append_record
 from main import parse_arguments
@@ -25,11 +25,11 @@ options = parse_arguments()
 for path in options.config:
     config = load_config(path, options.opts)
     training, folder = config.training_opt, Path(config.training_opt.log_dir)
-    for network in config.networks.values():
-        assert network.weights is None or Path(network.weights).exists()
+    starts = {{Path(each.weights) for each in config.networks.values() if each.weights}}
+    assert all(path.exists() for path in starts)
+    known = {{path: json.loads((path.parent / "metrics.json").read_text()) for path in starts}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "final_model_checkpoint.pth").touch()
-    write_config(config, folder / "config.yaml")
     if training.seed == 13:
         sys.exit(1)
     time.sleep(60 * Path("slow").exists())
@@ -37,7 +37,7 @@ for path in options.config:
         "method": training.method, "imbalance_factor": training.imbalance_factor,
         "code_length": training.code_length, "seed": training.seed,
         "map": 0.25 + training.seed / 100, "date": datetime.now(UTC).isoformat(),
-        "recipe": recipe(config),
+        "recipe": recipe(config, {{path: each["recipe"] for path, each in known.items()}}),
         "groups": {{}}, "seconds": {{}}, "counts": {{"train": 1}},
         "environment": {{"gpu": os.environ["CUDA_VISIBLE_DEVICES"], "torch": "", "commit": ""}},
     }}
@@ -97,7 +97,13 @@ def test_what_was_recorded_by_another_recipe_is_run_anew_with_what_builds_on_it(
     changed = "--imbalance 50 --seeds 0 --gpus 0 --methods ours --opts training_opt.warmup_epochs=1"
     assert call(changed) == 0
     assert len(_recorded()) == 4
+    rows = Path("record.csv").read_text().replace(",0.25,", ",0.75,", 2)  # of the first recipe
+    Path("record.csv").write_text(rows)
     capsys.readouterr()
+    assert call("--imbalance 50 --seeds 0 --gpus 0 --methods ours") == 0
+    assert "50  ours    0.7500 (1)" in capsys.readouterr().out
+    assert call(changed) == 0
+    assert "50  ours    0.2500 (1)" in capsys.readouterr().out
     assert call(f"{changed} --dry_run") == 0
     assert call("--imbalance 50 --seeds 0 --gpus 0 --methods ours direct --dry_run") == 0
     assert capsys.readouterr().out == ""  # the record holds both

@@ -16,7 +16,7 @@ LONG_TAIL_ROW = {
     "imbalance_factor": "100", "method": "hashnet", "code_length": "64", "seed": "0",
     "map": "0.2", "map_many": "0.5", "map_medium": "0.4", "map_few": "0.3",
     "num_epochs": "100", "train_seconds": "10", "gpu": "G",
-    "recipe": current_recipe("hashnet", 100),
+    "recipe": current_recipe("100", "hashnet"),
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_differences_stand_by_code_length_with_p_where_they_may_be_none(monkeypa
         "imbalance_factor": "100", "method": "ours", "against": "csq", "code_length": "64",
         "difference": "0.0123", "low": "0.0101", "high": "0.0149", "p_value": "0.0001",
         "dataset": "Cifar100_LT", "seeds": "3",
-        "recipe": current_recipe("ours", 100), "against_recipe": current_recipe("csq", 100),
+        "recipe": current_recipe("100", "ours"), "against_recipe": current_recipe("100", "csq"),
     }  # fmt: skip
     rows = [
         {**row, "difference": "0.5"},
@@ -96,9 +96,10 @@ def test_every_method_of_the_long_tail_tool_has_a_line():
 def test_a_line_has_all_code_lengths_of_a_config_beside_the_published_figures(monkeypatch):
     row = {
         "config": "config/Cifar10/adsh.py", "backbone": "net", "train_images": "58500", "gpu": "G",
-        "map_index_order": "",
+        "map_index_order": "", "recipe": "new",
     }  # fmt: skip
     rows = [
+        {**row, "code_length": "24", "seed": "1", "map": "0.5", "recipe": "old"},
         {**row, "code_length": "24", "seed": "0", "map": "0.92"},
         {**row, "code_length": "12", "seed": "0", "map": "0.1"},
         {**row, "code_length": "12", "seed": "0", "map": "0.9", "map_index_order": "0.8"},

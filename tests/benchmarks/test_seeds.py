@@ -29,6 +29,10 @@ def test_seeds_of_another_recipe_than_the_last_rows_are_left_out():
     ]
     (found,) = by_cell(rows).values()
     assert [row["map"] for row in found] == ["0.4", "0.5"]
+    (found,) = by_cell(rows, lambda factor, method: "old").values()
+    assert [row["map"] for row in found] == ["0.1", "0.2", "0.3"]
+    (found,) = by_cell(rows, lambda factor, method: "never run").values()
+    assert [row["map"] for row in found] == ["0.4", "0.5"]
 
 
 def test_no_file_has_no_rows(tmp_path):

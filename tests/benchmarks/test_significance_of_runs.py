@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.precisions import average_precisions, keep_precisions
+from benchmarks.precisions import average_precisions, keep_precisions, read_precisions
 from benchmarks.significance import compare as compare_runs
 from benchmarks.significance import main, score
 from retrieval.codes import load_codes, make_codes, save_codes, unpack
@@ -140,6 +140,17 @@ def test_a_run_without_metrics_and_a_file_of_something_else_are_refused(tmp_path
     other = tmp_path / "other.npz"
     np.savez(other, precisions=np.zeros(3), said=np.array('{"digests": [], "about": {}}'))
     (tmp_path / "text.npz").write_text("no archive")
+    _write_metrics(Path(run), "m", 0)
+    whole = keep_precisions(read_precisions(Path(run)), tmp_path / "kept").read_bytes()
+    damaged, refused = tmp_path / "damaged.npz", 0
+    for place in range(0, len(whole), 5):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused += main([run, str(damaged)]) == 2
+    damaged.write_bytes(whole[: len(whole) // 2])
+    assert main([run, str(damaged)]) == 2
+    assert refused > 10 and "Traceback" not in capsys.readouterr().err
+    assert main([run, "--keep", str(other)]) == 2  # a file is there
+    assert capsys.readouterr().err.startswith("error: ")
     for path in (other, tmp_path / "text.npz", tmp_path / "none.npz"):
         assert main([run, str(path)]) == 2
         message = capsys.readouterr().err
@@ -159,6 +170,15 @@ def test_runs_that_ask_or_search_other_images_are_refused(tmp_path, capsys, chan
     assert main([a, b]) == 2
     message = capsys.readouterr().err
     assert says in message and message.startswith("error: ") and message.count("\n") == 1
+
+
+def test_seeds_of_several_methods_are_refused(tmp_path, capsys):
+    for seed, method in ((0, "m"), (1, "n")):
+        _write_run(tmp_path / f"a{seed}", 0.1, seed)
+        _write_metrics(tmp_path / f"a{seed}", method, seed)
+    name = f"{tmp_path}/a{{seed}}"
+    assert main([name, name, "--seeds", "0", "1"]) == 2
+    assert "has method n" in capsys.readouterr().err
 
 
 def test_seeds_of_other_queries_and_of_other_numbers_are_refused(tmp_path, capsys):

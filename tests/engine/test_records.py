@@ -28,6 +28,7 @@ def test_a_row_holds_the_runs_figures(tmp_path, finished):
     assert list(rows[0]) == COLUMNS
     assert float(rows[0]["map"]) == pytest.approx(metrics["map"], rel=1e-5)
     assert rows[0]["backbone"] == "small_cnn"
+    assert rows[0]["recipe"] == metrics["recipe"] != ""
     assert rows[0]["commit"] == metrics["environment"]["commit"]
     assert rows[0]["map_many"] == ""  # no class has more than 100 images
 
@@ -46,6 +47,20 @@ def test_a_resumed_run_has_one_row_however_often_it_is_tested(tmp_path):
     assert float(row["map"]) > 0
     train_and_test(config, record=str(path))  # another run
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_a_record_of_before_recipes_goes_on_and_keeps_its_rows(tmp_path, finished):
+    metrics, config = finished
+    path = tmp_path / "r.csv"
+    append_record(path, {**metrics, "seed": 7}, config)
+    old = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(old) + "\n")
+    append_record(path, {**metrics, "seed": 7}, config, resumed=True)  # the same run
+    assert len(path.read_text().splitlines()) == 2
+    append_record(path, metrics, config)
+    before, after = csv.DictReader(path.open())
+    assert (before["seed"], before["recipe"]) == ("7", "")
+    assert (after["seed"], after["recipe"]) == ("0", metrics["recipe"])
 
 
 def test_figures_that_are_damaged_are_not_recorded(tmp_path):
