@@ -39,7 +39,7 @@ def recipe(config: RunConfig, starts: Mapping[Path, str] | None = None) -> str:
 
 def recipes_of_starts(config: RunConfig) -> dict[Path, str]:
     """The recipes that the checkpoints name which a config starts from."""
-    return {path: _recipe_of(path) for path in _files(config).values()}
+    return {path: _recipe_of(path) for path in set(_files(config).values())}
 
 
 def tested_recipe(config: RunConfig, checkpoint: dict[str, Any]) -> str:
