@@ -32,7 +32,7 @@ from engine.dataset import open_source
 from engine.evaluate import check_validation_images, test
 from engine.open_set import check_open_queries
 from engine.profile import TRACE, profile_steps
-from engine.recipe import tested_recipe
+from engine.recipe import checkpoint_recipe
 from engine.records import append_record, check_record
 from engine.run import Run, open_run, run_folder, write_identity
 from engine.smoke import smoke_configs
@@ -119,7 +119,7 @@ def test_only(
     if open_set:
         check_open_queries(run)
     run.checkpoint = describe_checkpoint(weights, path)
-    run.recipe = tested_recipe(config, weights)
+    run.recipe = checkpoint_recipe(config, weights)
     if path.resolve() == own.resolve():
         _recall_training_time(run)
     if config.engine == "alternate":

@@ -54,6 +54,7 @@ def publish(run: Path, folder: Path, licence: str | None = None) -> None:
     plain = _for_others(checkpoint["config"], folder)
     try:
         about = {**{name: checkpoint[name] for name in ABOUT}, **about}
+        about["recipe"] = checkpoint.get("recipe", "")  # a run of before has none
         card = model_card(folder, plain, about, figures, split, licence)
         environment = _environment(figures[0])
     except (KeyError, TypeError, AttributeError) as error:

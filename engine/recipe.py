@@ -42,7 +42,7 @@ def recipes_of_starts(config: RunConfig) -> dict[Path, str]:
     return {path: _recipe_of(path) for path in set(_files(config).values())}
 
 
-def tested_recipe(config: RunConfig, checkpoint: dict[str, Any]) -> str:
+def checkpoint_recipe(config: RunConfig, checkpoint: dict[str, Any]) -> str:
     """The recipe that a checkpoint was trained by; '' if the config tests it in another way."""
     try:
         trained = check_config(checkpoint["config"], "checkpoint")

@@ -15,11 +15,12 @@ from small_config import make_config
 import main as command_line
 from engine import encode
 from engine.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
-from engine.config import check_config
+from engine.config import check_config, load_config
 from engine.experiment import test_only as run_test_only
 from engine.experiment import train_and_test
 from engine.model_card import _epochs
 from engine.publish import main, publish
+from engine.recipe import checkpoint_recipe
 from engine.run import open_run
 from retrieval.codes import load_codes
 from retrieval.image_codes import load_image_codes
@@ -51,8 +52,11 @@ def test_the_folder_reads_back_as_the_runs_best_checkpoint(published):
         for name, tensor in state.items():
             assert torch.equal(found["state_dict_best"][network][name], tensor)
             assert found["state_dict_best"][network][name].dtype == tensor.dtype
-    for name in ("epoch", "best_epoch", "best_map", "source", "split_digest", "class_names"):
+    names = ("epoch", "best_epoch", "best_map", "source", "split_digest", "class_names", "recipe")
+    for name in names:
         assert found[name] == best[name]
+    config = load_config(str(published / "out" / "model" / "config.yaml"))
+    assert checkpoint_recipe(config, found) == best["recipe"] != ""
     assert found["preprocessing"]["held_size"] == 8
 
 
