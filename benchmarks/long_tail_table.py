@@ -234,7 +234,8 @@ def _steps(method: str, factor: float, bits: int, seed: int, opts: list[str]) ->
 def _stands(step: Step, after: Step, rows: dict[Key, Row]) -> bool:
     """Whether the next stage can start from a recorded run's folder.
 
-    Its figures must be the row's, and no checkpoint newer, as of a run that was interrupted.
+    Its figures and recipe must be the row's, and no checkpoint newer, as of a run that was
+    interrupted.
     """
     metrics = Path(step.config.training_opt.log_dir) / "metrics.json"
     weights = {each.weights for each in after.config.networks.values()} - {None, "default"}
@@ -242,7 +243,8 @@ def _stands(step: Step, after: Step, rows: dict[Key, Row]) -> bool:
         found = json.loads(metrics.read_text(encoding="utf-8"))
         newest = max(Path(path).stat().st_mtime for path in weights if path)
         fresh = newest <= metrics.stat().st_mtime
-        return fresh and step.key in rows and found["date"] == rows[step.key]["date"]
+        own = step.key in rows and found["date"] == rows[step.key]["date"]
+        return fresh and own and found["recipe"] == step.key[-1]
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

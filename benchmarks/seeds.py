@@ -10,11 +10,14 @@ Cell = tuple[str, str, int]  # imbalance factor as 100, method, code length
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a record in the order in which they were run; none where there is no file."""
+    """Rows of a record in the order in which they were run; none where there is no file.
+
+    Those of before recipes have an empty one.
+    """
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        return [{"recipe": "", **row} for row in csv.DictReader(stream)]
 
 
 def cell_of(row: Row) -> Cell:

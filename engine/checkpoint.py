@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.config import RunConfig
 from engine.dataset import Dataset
-from engine.flat_options import PLACE_AND_SPEED, flat_defaults, flat_values, is_start
+from engine.flat_options import PLACE_AND_SPEED, flat_defaults, flat_values, is_weights
 from engine.foreign_weights import NetworkWeights, assign, recognise, renaming_rules
 from engine.published_folder import read_folder
 from engine.weights_file import read_weights_file
@@ -181,8 +181,8 @@ def load_initial_weights(config: RunConfig, model: nn.Sequential, dataset: Datas
 def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str | Path) -> None:
     """Refuse to go on with other options than those a checkpoint was trained with.
 
-    What EXEMPT names, and where it started, may differ. An option that did not exist then had what
-    is its default now.
+    What EXEMPT names, and its networks' first weights, may differ. An option that did not exist
+    then had what is its default now.
 
     Raises:
         UserError: naming the keys that differ.
@@ -192,7 +192,7 @@ def check_same_config(checkpoint: dict[str, Any], config: RunConfig, path: str |
     differing = sorted(
         key
         for key in before.keys() | now.keys()
-        if before.get(key) != now.get(key) and key not in EXEMPT and not is_start(key)
+        if before.get(key) != now.get(key) and key not in EXEMPT and not is_weights(key)
     )
     if differing:
         shown = ", ".join(f"{k} (was {before.get(k)}, is {now.get(k)})" for k in differing[:5])

@@ -19,10 +19,14 @@ PLACE_AND_SPEED = (
 
 
 def is_start(key: str) -> bool:
-    """Whether an option names a file of weights to start from."""
+    """Whether an option names a file of weights to build on."""
+    return is_weights(key) or key == "alternate.base"
+
+
+def is_weights(key: str) -> bool:
+    """Whether an option names the file that a network has its first weights from."""
     parts = key.split(".")
-    networks = len(parts) == 3 and parts[0] == "networks" and parts[2] == "weights"
-    return networks or key == "alternate.base"
+    return len(parts) == 3 and parts[0] == "networks" and parts[2] == "weights"
 
 
 def flat_defaults(config: RunConfig) -> dict[str, Any]:

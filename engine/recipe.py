@@ -12,11 +12,10 @@ from engine.flat_options import PLACE_AND_SPEED, flat_defaults, flat_values, is_
 from utils.errors import UserError
 
 LENGTH = 12  # hexadecimal digits
-APART = (  # what a record has in columns of its own, and what is no part of the method
-    *PLACE_AND_SPEED,
-    *(f"training_opt.{name}" for name in ("dataset", "method", "imbalance_factor", "seed")),
-    *("training_opt.top_k", "data.on_leak"),
+CELL = tuple(  # what a record has in columns of its own
+    f"training_opt.{name}" for name in ("dataset", "method", "imbalance_factor", "seed")
 )
+APART = (*PLACE_AND_SPEED, *CELL, "training_opt.top_k", "data.on_leak")  # no part of the method
 
 
 def recipe(config: RunConfig, starts: Mapping[Path, str] | None = None) -> str:
@@ -43,12 +42,13 @@ def recipes_of_starts(config: RunConfig) -> dict[Path, str]:
 
 
 def checkpoint_recipe(config: RunConfig, checkpoint: dict[str, Any]) -> str:
-    """The recipe that a checkpoint was trained by; '' if the config tests it in another way."""
+    """The recipe of a checkpoint; '' if the config tests it as something that it is not."""
     try:
         trained = check_config(checkpoint["config"], "checkpoint")
     except (UserError, KeyError):  # of another project, or an earlier version
         return ""
-    return str(checkpoint.get("recipe", "")) if _chosen(trained) == _chosen(config) else ""
+    same = _chosen(trained) == _chosen(config) and _cell(trained) == _cell(config)
+    return str(checkpoint.get("recipe", "")) if same else ""
 
 
 def _chosen(config: RunConfig) -> dict[str, Any]:
@@ -57,13 +57,24 @@ def _chosen(config: RunConfig) -> dict[str, Any]:
     found = {
         key: _canonical(value)
         for key, value in flat_values(config.to_dict()).items()
-        if value != defaults.get(key)
+        if not _is_left_out(key, value, defaults)
         and key not in (*APART, "training_opt.code_length")
         and (not is_start(key) or value == "default")
     }
     if len(options.code_lengths) > 1:
         found["training_opt.code_length"] = options.code_lengths
     return {**found, "networks": list(config.networks)}  # their order counts
+
+
+def _cell(config: RunConfig) -> dict[str, Any]:
+    """What a row of a record says beside the recipe, of what was trained."""
+    options = flat_values(config.to_dict())
+    return {key: options.get(key) for key in (*CELL, "training_opt.code_length")}
+
+
+def _is_left_out(key: str, value: Any, defaults: dict[str, Any]) -> bool:
+    """Whether an option is its default, or a section is not there; None in params is neither."""
+    return value == defaults[key] if key in defaults else value is None and "." not in key
 
 
 def _files(config: RunConfig) -> dict[str, Path]:

@@ -69,11 +69,7 @@ def append_record(
         row = make_row(metrics, config)
         rows = list(csv.DictReader(io.StringIO(before), restval=""))
         if not (resumed and _identity(row) in map(_identity, rows)):
-            text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*rows, row])
-            write_text(path, text.getvalue())
+            write_text(path, _with_row(before, rows, row))
     finally:
         os.close(folder)
 
@@ -93,11 +89,21 @@ def check_record(path: str | Path) -> None:
 
 
 def check_columns(text: str, path: str | Path) -> None:
-    """Raise a UserError unless the header is this project's, or that of before recipes."""
-    if text.split("\n", 1)[0].split(",") not in (COLUMNS, COLUMNS[:-1]):
+    """Raise a UserError unless the header is this project's, or that of before recipes.
+
+    And unless every row has a value for each of its columns.
+    """
+    header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
+    if header not in (COLUMNS, COLUMNS[:-1]):
         raise UserError(
             f"--record {path}: its columns are not those of a run's record; use another"
         )
+    for number, row in enumerate(rows, 1):
+        if row and len(row) != len(header):
+            raise UserError(
+                f"--record {path}: row {number} has {len(row)} values, expected {len(header)}, "
+                "as its header; mend it or use another"
+            )
 
 
 def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +123,19 @@ def make_row(metrics: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         "train_images": metrics["counts"]["train"],
     }
     return {name: _short(row[name]) for name in COLUMNS}
+
+
+def _with_row(before: str, rows: list[dict[str, Any]], row: dict[str, Any]) -> str:
+    """A record's text with one more row; the others as they are, if the header has all columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    if before.startswith(",".join(COLUMNS)):
+        text.write(before if before.endswith("\n") else before + "\n")
+    else:
+        writer.writeheader()
+        writer.writerows(rows)
+    writer.writerow(row)
+    return text.getvalue()
 
 
 def _identity(row: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """The long-tail table's runs: each cell once, by the commands a user would type."""
 
 import csv
+import json
 import os
 import shlex
 from pathlib import Path
@@ -121,6 +122,15 @@ def test_stage_2_starts_from_a_recorded_stage_1_whose_folder_is_there(call, caps
     assert "stage_1" in second and "stage_2" in second
     assert call("--imbalance 50 --seeds 0 --gpus 0 --methods ours") == 0
     assert [row[0] for row in _recorded()] == ["direct", "direct", "ours"]
+
+
+def test_a_stage_1_folder_of_another_recipe_is_not_started_from(call, capsys):
+    call("--imbalance 50 --seeds 0 --gpus 0 --methods direct")
+    path = Path("logs/Digits_LT/if50_16bits_seed0/stage_1/metrics.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "another"}))
+    capsys.readouterr()
+    assert call("--imbalance 50 --seeds 0 --gpus 0 --methods ours --dry_run") == 0
+    assert "stage_1" in capsys.readouterr().out
 
 
 def test_options_at_imbalance_factor_1_and_the_users_reach_the_commands(call, capsys):

@@ -35,6 +35,13 @@ def test_seeds_of_another_recipe_than_the_last_rows_are_left_out():
     assert [row["map"] for row in found] == ["0.4", "0.5"]
 
 
+def test_rows_of_before_recipes_are_of_one(tmp_path):
+    path = tmp_path / "record.csv"
+    path.write_text("imbalance_factor,method,code_length,seed,map\n1,ours,64,0,0.1\n")
+    (found,) = by_cell(read_rows(path)).values()
+    assert [row["map"] for row in found] == ["0.1"]
+
+
 def test_no_file_has_no_rows(tmp_path):
     assert read_rows(tmp_path / "none.csv") == []
 

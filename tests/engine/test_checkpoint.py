@@ -157,6 +157,16 @@ def test_an_option_that_did_not_exist_had_its_default_in_every_section():
         check_same_config({"config": before}, config, "last.pth")
 
 
+def test_another_base_is_another_run_and_other_first_weights_are_not():
+    config = load_config("config/Cifar10_Incremental/dihn.py")
+    before = config.to_dict()
+    next(iter(config.networks.values())).weights = "elsewhere.pth"
+    check_same_config({"config": before}, config, "last.pth")
+    config.alternate.base = "another.pth"
+    with pytest.raises(UserError, match=r"alternate.base \(was .*, is another.pth\)"):
+        check_same_config({"config": before}, config, "last.pth")
+
+
 def test_a_full_disk_is_one_line_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.pth"
     save_checkpoint(path, {"epoch": 1})

@@ -32,7 +32,7 @@ def _recipe(*options, config=STAGE_1):
         "training_opt.accelerate=none",
         "training_opt.num_epochs=30",  # as it is
         "training_opt.mirror_codes=false",  # the default
-        "data.on_leak=error",
+        "data.on_leak=warn",
     ],
 )
 def test_seed_cell_place_and_speed_are_no_part_of_it(option):
@@ -50,6 +50,7 @@ def test_seed_cell_place_and_speed_are_no_part_of_it(option):
         "criterions.classification.weight=2",
         "training_opt.optimizer.params.lr=2e-3",
         "data.params.folder=Cifar10",
+        "networks.hash_head.params.selector=null",
     ],
 )
 def test_what_is_learned_and_how_it_is_coded_is(option):
@@ -109,6 +110,7 @@ def test_other_options_in_a_test_leave_no_recipe_that_was_not_trained(tmp_path):
     train_and_test(make_config(tmp_path / "one"))
     assert run_test_only(make_config(tmp_path / "one", num_epochs=7))["recipe"] == ""
     assert run_test_only(make_config(tmp_path / "one", mirror_codes=True))["recipe"] == ""
+    assert run_test_only(make_config(tmp_path / "one", method="other"))["recipe"] == ""
 
 
 def test_a_run_that_starts_from_its_own_folder_has_the_recipe_of_what_was_there(tmp_path):

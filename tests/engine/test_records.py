@@ -63,6 +63,24 @@ def test_a_record_of_before_recipes_goes_on_and_keeps_its_rows(tmp_path, finishe
     assert (after["seed"], after["recipe"]) == ("0", metrics["recipe"])
 
 
+def test_rows_that_are_there_stay_as_they_were_written(tmp_path, finished):
+    path = tmp_path / "r.csv"
+    append_record(path, *finished)
+    quoted = path.read_text().replace("small_cnn", '"small_cnn"').rstrip("\n")
+    path.write_text(quoted)  # as another program writes it
+    append_record(path, *finished)
+    assert path.read_text().startswith(f"{quoted}\n")
+    assert len(list(csv.DictReader(path.open()))) == 2
+
+
+@pytest.mark.parametrize("row", ["1,2", ",".join("x" * 40)])
+def test_a_row_of_another_length_is_named_before_training(tmp_path, row):
+    (tmp_path / "r.csv").write_text(f"{','.join(COLUMNS)}\n{row}\n")
+    with pytest.raises(UserError, match=r"row 1 has \d+ values, expected 29"):
+        train_and_test(make_config(tmp_path / "run"), record=str(tmp_path / "r.csv"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_figures_that_are_damaged_are_not_recorded(tmp_path):
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="holds no figures"):
