@@ -90,14 +90,16 @@ class BatchNormFunction(torch.autograd.Function):
         layer = (mean, variance, weight, bias, options.eps)
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = dweight = dbias = dshortcut = None
-        if z is not None:  # the kernels know the activation's input only without a shortcut
-            dshortcut = dy = _before_activation(dy, z, activation)
-            activation = None
         with torch.cuda.device_of(x):
             if options.training and _whole_plan(x):
-                return *_gradients(x, dy, layer, activation), None, None, None, dshortcut, None
+                dshortcut, *others = _gradients(x, dy, z, layer, activation)
+                return *others, None, None, None, dshortcut, None
             if options.training or any(ctx.needs_input_grad[1:3]):
-                dweight, dbias = _parameter_gradients(x, dy, layer, activation)
+                dshortcut, dweight, dbias = _parameter_gradients(x, dy, z, layer, activation)
+            elif z is not None:
+                dshortcut = _before_activation(dy, z, activation)
+            if dshortcut is not None:
+                dy, activation = dshortcut, None
             if ctx.needs_input_grad[0]:
                 dx = torch.empty_like(x)
                 grid, plan = _plan(x, MAP_PROGRAMS)
@@ -109,9 +111,9 @@ class BatchNormFunction(torch.autograd.Function):
         return dx, dweight, dbias, None, None, None, dshortcut, None
 
 
-def _place_of(shortcut: Tensor | None, x: Tensor) -> Tensor:
-    """A pointer for a kernel, which does not read it where there is no shortcut."""
-    return x if shortcut is None else shortcut
+def _place_of(tensor: Tensor | None, x: Tensor) -> Tensor:
+    """A pointer for a kernel, which does not use it where there is no shortcut."""
+    return x if tensor is None else tensor
 
 
 def _before_activation(dy: Tensor, z: Tensor, activation: Activation | None) -> Tensor:
@@ -176,17 +178,21 @@ def _batch_statistics(
 
 
 def _parameter_gradients(
-    x: Tensor, dy: Tensor, layer: tuple[Any, ...], activation: Activation | None
-) -> tuple[Tensor, Tensor]:
-    """Gradients (C,) of weight and bias."""
+    x: Tensor, dy: Tensor, z: Tensor | None, layer: tuple[Any, ...], activation: Activation | None
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of the shortcut, whose layer has z for its output, and (C,) of weight and bias."""
     _, variance, weight, bias, eps = layer
     grid, plan = _plan(x, REDUCE_PROGRAMS)
     partials, combine_grid, sizes = _partials(x, plan)
+    dshortcut = None if z is None else torch.empty_like(dy)
     dweight, dbias = torch.empty_like(weight), torch.empty_like(bias)
-    kernels.partial_gradients[grid](x, dy, partials, *layer, activation=activation, **plan)
+    kernels.partial_gradients[grid](
+        x, dy, _place_of(z, x), _place_of(dshortcut, x), partials, *layer,
+        activation=activation, added=z is not None, **plan,
+    )  # fmt: skip
     del sizes["rows"], sizes["stripe_rows"]
     kernels.combine_gradients[combine_grid](partials, dweight, dbias, variance, eps, **sizes)
-    return dweight, dbias
+    return dshortcut, dweight, dbias
 
 
 def _whole_plan(x: Tensor) -> tuple[tuple[int], dict[str, Any]] | None:
@@ -227,10 +233,14 @@ def _normalised(
 
 
 def _gradients(
-    x: Tensor, dy: Tensor, layer: tuple[Any, ...], activation: Activation | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of input, weight and bias for a batch of few rows, in one kernel."""
+    x: Tensor, dy: Tensor, z: Tensor | None, layer: tuple[Any, ...], activation: Activation | None
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """Gradients of shortcut, input, weight and bias for a batch of few rows, in one kernel."""
     grid, plan = cast(Any, _whole_plan(x))
+    dshortcut = None if z is None else torch.empty_like(dy)
     dx, dweight, dbias = (torch.empty_like(each) for each in (x, *layer[2:4]))
-    kernels.all_gradients[grid](x, dy, dx, dweight, dbias, *layer, activation=activation, **plan)
-    return dx, dweight, dbias
+    kernels.all_gradients[grid](
+        x, dy, _place_of(z, x), _place_of(dshortcut, x), dx, dweight, dbias, *layer,
+        activation=activation, added=z is not None, **plan,
+    )  # fmt: skip
+    return dshortcut, dx, dweight, dbias

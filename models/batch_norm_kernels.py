@@ -47,6 +47,22 @@ def _plus(value, shortcut, offsets, inside, added: tl.constexpr):  # type: ignor
 
 
 @_kernel
+def _before_activation(  # type: ignore[no-untyped-def]
+    dz, own, z, dshortcut, offsets, inside, activation: tl.constexpr, added: tl.constexpr
+):
+    """The gradient before the activation, whose input is `own`, or with a shortcut more than that.
+
+    Then its output z tells, and the gradient is the shortcut's, too.
+    """
+    if added:
+        dz = _masked(dz, tl.load(z + offsets, mask=inside, other=0.0), activation)
+        tl.store(dshortcut + offsets, dz.to(dshortcut.dtype.element_ty), mask=inside)
+    else:
+        dz = _masked(dz, own, activation)
+    return dz
+
+
+@_kernel
 def _keep_running(  # type: ignore[no-untyped-def]
     running_mean, running_var, num_batches_tracked, average, moment, number, momentum, column, used
 ):
@@ -200,6 +216,8 @@ def transform(  # type: ignore[no-untyped-def]
 def partial_gradients(  # type: ignore[no-untyped-def]
     x,
     dy,
+    z,
+    dshortcut,
     partials,
     mean,
     variance,
@@ -211,12 +229,16 @@ def partial_gradients(  # type: ignore[no-untyped-def]
     stripe_rows,
     vector: tl.constexpr,
     activation: tl.constexpr,
+    added: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     stages: tl.constexpr,
     early: tl.constexpr,
 ):
-    """Σ dz and Σ dz (x - mean) of each stripe, into partials (stripes, 2, C)."""
+    """Σ dz and Σ dz (x - mean) of each stripe, into partials (stripes, 2, C).
+
+    With a shortcut, dz is written there as its gradient.
+    """
     begin(early)
     channels = groups * vector
     first, column = _place(channels, stripe_rows, block_channels)
@@ -236,8 +258,11 @@ def partial_gradients(  # type: ignore[no-untyped-def]
         dz = tl.load(dy + row * channels + offsets, mask=inside, other=0.0).to(tl.float32)
         deviation = value - center[None, :]
         # Rounded as the activation's input would be.
-        z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
-        dz = _masked(dz, z, activation)
+        own = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
+        dz = _before_activation(
+            dz, own, z + row * channels, dshortcut + row * channels, offsets, inside, activation,
+            added,
+        )  # fmt: skip
         total += dz
         products += dz * deviation
     place = partials + first // stripe_rows * 2 * channels + column
@@ -392,6 +417,8 @@ def normalise(  # type: ignore[no-untyped-def]
 def all_gradients(  # type: ignore[no-untyped-def]
     x,
     dy,
+    z,
+    dshortcut,
     dx,
     dweight,
     dbias,
@@ -404,11 +431,12 @@ def all_gradients(  # type: ignore[no-untyped-def]
     groups,
     vector: tl.constexpr,
     activation: tl.constexpr,
+    added: tl.constexpr,
     block_rows: tl.constexpr,
     block_channels: tl.constexpr,
     early: tl.constexpr,
 ):
-    """dbias, dweight and dx as of `combine_gradients` and `input_gradient`."""
+    """dshortcut, dbias, dweight and dx as of the three kernels that do it in turn."""
     begin(early)
     column, offsets, used, inside = _whole_place(rows, groups * vector, block_rows, block_channels)
     center = tl.load(mean + column, mask=used, other=0.0)
@@ -418,8 +446,8 @@ def all_gradients(  # type: ignore[no-untyped-def]
     value = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
     dz = tl.load(dy + offsets, mask=inside, other=0.0).to(tl.float32)
     deviation = value - center[None, :]
-    z = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
-    dz = _masked(dz, z, activation)
+    own = (deviation * scale[None, :] + shift[None, :]).to(x.dtype.element_ty).to(tl.float32)
+    dz = _before_activation(dz, own, z, dshortcut, offsets, inside, activation, added)
     total = tl.sum(dz, axis=0)
     slope = tl.sum(dz * deviation, axis=0) * rstd
     tl.store(dbias + column, total, mask=used)
