@@ -18,11 +18,12 @@ from data.grouping import AT_ONCE, group_batches
 from data.jpeg import decode_jpegs, decoder_error
 from data.jpeg_files import PackedImages
 from data.packed_crops import resize_crops
-from data.prefetch import prefetch, prefetch_on_gpu, side_stream
+from data.prefetch import prefetch, prefetch_on_gpu
 from data.source import Source
 from data.to_device import upload, with_index
 from utils.errors import UserError
 from utils.stop_signals import SIGNALS
+from utils.streams import stream_for
 
 LEAST_GROUPS = 16  # of an epoch, so that each of as many workers has one to read
 DECODED_BYTES = 2**28  # of pixels at a time, unless one image has more
@@ -183,7 +184,7 @@ def _decoding_stream(device: torch.device) -> Iterator[torch.cuda.Stream | None]
     if device.type != "cuda":
         yield None
         return
-    stream = side_stream(device, "decoding")
+    stream = stream_for(device, "decoding")
     with torch.cuda.stream(stream):
         yield stream
 

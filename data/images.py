@@ -20,6 +20,7 @@ from data.feature_rows import FeatureRows, check_finite
 from data.file_images import DECODERS, Decoder, FileImages
 from data.grouping import AT_ONCE, group_batches
 from data.image_file import DECODING, image_size
+from data.prefetch import one_ahead
 from data.source import Source
 from data.to_device import upload, with_index
 from utils.atomic_file import atomic_path
@@ -76,7 +77,8 @@ class ArrayImages:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (B, 3, S, S) float32 normalised images and their (B,) int64 indices.
 
-        Both are on the device; neither is waited for. Consecutive small batches are made at once.
+        Both are on the device; neither is waited for. Consecutive small batches are made at once,
+        on a GPU while it works on those before.
 
         training: random crops and flips, drawn on the device from `seed` and depending on
             `index_batches` beside; else the whole image.
@@ -88,12 +90,18 @@ class ArrayImages:
         generator = torch.Generator(pixels.device).manual_seed(seed)
         indices = upload(np.concatenate(index_batches), pixels.device)
         parts = indices.split([len(batch) for batch in index_batches])
-        for group in group_batches(parts, AT_ONCE if pixels.is_cuda else 1):
+        groups = list(group_batches(parts, AT_ONCE if pixels.is_cuda else 1))
+
+        def make(group: list[Tensor]) -> Tensor:
             batch = pixels[torch.cat(group)]
             if training:
-                images = train_batch(batch, augmentation, generator)
-            else:
-                images = evaluation_batch(batch, augmentation)
+                return train_batch(batch, augmentation, generator)
+            return evaluation_batch(batch, augmentation)
+
+        made: Iterator[Tensor] = map(make, groups)
+        if pixels.is_cuda:
+            made = one_ahead(made, pixels.device)
+        for images, group in zip(made, groups, strict=True):
             yield from zip(images.split([len(part) for part in group]), group, strict=True)
 
 

@@ -1,16 +1,17 @@
-"""Batches made ahead of their use by a background thread, on a GPU on a stream of its own."""
+"""Batches made ahead of their use: by a background thread, and on a GPU beside its other work."""
 
 import atexit
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from functools import lru_cache
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from utils.streams import stream_for
 
 # Of the device's queues. With the usual 8 streams share them, and a decoder's work may stand behind
 # a training step that it has nothing to do with. CUDA reads this when it starts.
@@ -79,16 +80,34 @@ def prefetch_on_gpu(
 def _on_side_stream(
     batches: Generator[Tensor, Any, Any], device: torch.device
 ) -> Generator[tuple[Tensor, torch.cuda.Event], None, None]:
-    stream = side_stream(device, "batches")
+    stream = stream_for(device, "batches")
     with torch.cuda.stream(stream), closing(batches):
         for tensor in batches:
             yield tensor, stream.record_event()
 
 
-@lru_cache(maxsize=16)
-def side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    """Return the one stream for a purpose: each new one would hold memory of its own.
+def one_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield tensors of a GPU, each made there while the caller's stream works on the one before.
 
-    Its kernels, few and small, go before those of the network.
+    No thread is needed, as nothing waits: the host launches a tensor's kernels on a side stream
+    before it hands out the one before. They start when the caller's work so far is done, so their
+    memory may be that of tensors the caller has dropped. It must use them on one stream.
     """
-    return torch.cuda.Stream(device, priority=-1)
+    side = stream_for(device, "augmentation")
+
+    def make() -> tuple[Tensor, torch.cuda.Event] | None:
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            made = next(batches, None)
+            return None if made is None else (made, side.record_event())
+
+    following = make()
+    try:
+        while following is not None:
+            tensor, ready = following
+            following = make()
+            torch.cuda.current_stream(device).wait_event(ready)
+            yield tensor
+            del tensor  # so that the one after the next can have its memory
+    finally:  # what the side stream reads is the caller's, who may drop it now
+        torch.cuda.current_stream(device).wait_stream(side)

@@ -26,6 +26,7 @@ from models.residual_block import fuse_residual_blocks
 from models.rounded_weights import RoundedWeights
 from utils import distributed
 from utils.errors import UserError
+from utils.streams import stream_for
 
 logger = logging.getLogger("long_tail_hashing")
 
@@ -77,7 +78,7 @@ def make_backward(objective: Objective, mode: Mode, device: torch.device) -> Bac
     if mode in ("auto", "graph") and objective.precision.bf16 and distributed.world_size() == 1:
         network = RoundedWeights(objective, objective.model, torch.bfloat16)
     # DistributedDataParallel must be made on a stream that can be captured.
-    stream = torch.cuda.Stream(device)
+    stream = stream_for(device, "training")
     with _on(stream):
         plain = PlainBackward(_parallel(network))
     return plain if mode == "none" else CapturedBackward(plain, stream, strict=mode != "auto")

@@ -10,13 +10,14 @@ DistributedDataParallel, without this.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from utils.streams import stream_for
 
 LARGEST_BATCH = 64  # images; larger ones fill a GPU
 
@@ -71,7 +72,7 @@ def beside(gradient: Callable[[], Tensor], weight: Tensor, *inputs: Tensor) -> T
         return gradient()
     _under_way.setdefault(device, []).append((weight, *inputs))
     cast(Any, torch.autograd.Variable)._execution_engine.queue_callback(_finish)
-    stream = _second_stream(device)
+    stream = stream_for(device, "second")
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         result = gradient()
@@ -80,10 +81,26 @@ def beside(gradient: Callable[[], Tensor], weight: Tensor, *inputs: Tensor) -> T
         return result if same else torch.empty_like(weight).copy_(result)
 
 
+def run_beside(layer: nn.Module, x: Tensor) -> Tensor:
+    """Run a layer on the second stream, and so its backward pass; `wait_for` what it returns."""
+    stream = stream_for(x.device, "second")
+    stream.wait_stream(torch.cuda.current_stream(x.device))
+    with torch.cuda.stream(stream):
+        return cast(Tensor, layer(x))
+
+
+def wait_for(x: Tensor) -> Tensor:
+    """Let the current stream wait for what `run_beside` returned, and return that."""
+    stream = torch.cuda.current_stream(x.device)
+    stream.wait_stream(stream_for(x.device, "second"))
+    x.record_stream(stream)
+    return x
+
+
 def wait_for_weight_gradients() -> None:
     """Let the current streams wait for all weight gradients that are under way."""
     for device in _under_way:
-        torch.cuda.current_stream(device).wait_stream(_second_stream(device))
+        torch.cuda.current_stream(device).wait_stream(stream_for(device, "second"))
 
 
 def _finish() -> None:
@@ -133,8 +150,3 @@ def _fits(module: nn.Module) -> bool:
         and not isinstance(module.padding, str)
         and not (module._forward_pre_hooks or module._backward_hooks)
     )
-
-
-@lru_cache(maxsize=16)
-def _second_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)

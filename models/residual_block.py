@@ -8,9 +8,11 @@ all three at once.
 from collections import Counter
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from models.fused_batch_norm import FusedBatchNorm2d
+from models.overlapped_conv import is_overlapped, run_beside, wait_for
 from models.replaceable import has_hooks
 
 RESNETS = "torchvision.models.resnet"  # not imported: it is slow to
@@ -20,17 +22,28 @@ BLOCKS = ("BasicBlock", "Bottleneck")
 class ResidualBlock(nn.Module):
     """What torchvision's `BasicBlock` and `Bottleneck` (He et al., CVPR 2016) are turned into.
 
-    Modules, parameters and keys are theirs; `relu` is not called.
+    Modules, parameters and keys are theirs; `relu` is not called. If `overlap` is on, small
+    training batches have their shortcut's convolution computed beside the others.
     """
+
+    overlap = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', H', W')."""
-        block = cast(Any, self)
-        shortcut = x if block.downsample is None else block.downsample(x)
+        downsample = cast(nn.Module | None, self.downsample)
+        beside = downsample is not None and self._overlaps(x)
+        if downsample is None:
+            shortcut = x
+        else:
+            shortcut = run_beside(downsample, x) if beside else downsample(x)
         *inner, (last, last_norm) = _layers(self)
         for convolution, norm in inner:
             x = norm(convolution(x))
-        return cast(Tensor, last_norm(last(x), shortcut))
+        x = last(x)
+        return cast(Tensor, last_norm(x, wait_for(shortcut) if beside else shortcut))
+
+    def _overlaps(self, x: Tensor) -> bool:
+        return self.overlap and torch.is_grad_enabled() and is_overlapped(x)
 
 
 def fuse_residual_blocks(model: nn.Module) -> int:

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 import data.prefetch
-from data.prefetch import prefetch, prefetch_on_gpu
+from data.prefetch import one_ahead, prefetch, prefetch_on_gpu
 from utils.errors import UserError
 
 
@@ -145,6 +146,86 @@ def test_tensors_of_the_side_stream_are_complete_and_not_overwritten():
         total += (tensor != value).sum()
         del tensor
     assert total.item() == 0
+
+
+class Stream:
+    """Stands for a CUDA stream: notes what waits for it and what is done on it."""
+
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def wait_stream(self, other):
+        self.log.append(f"{self.name} waits for {other.name}")
+
+    def record_event(self):
+        return len(self.log)
+
+    def wait_event(self, event):
+        self.log.append(f"{self.name} waits for {self.log[event - 1]}")
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What two streams do, in their order, without a GPU."""
+    events = []
+    caller, side = Stream("caller", events), Stream("side", events)
+
+    @contextmanager
+    def on(stream):
+        yield events.append(f"on {stream.name}")
+
+    monkeypatch.setattr(data.prefetch, "stream_for", lambda device, purpose: side)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: caller)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    return events
+
+
+def numbers(log, count):
+    for number in range(count):
+        log.append(f"make {number}")
+        yield torch.tensor(number)
+
+
+def test_one_is_made_beside_the_callers_work_on_the_one_before(log):
+    for tensor in one_ahead(numbers(log, 2), torch.device("cpu")):
+        log.append(f"use {int(tensor)}")
+    make = ["side waits for caller", "on side"]
+    assert log == [
+        *[*make, "make 0", *make, "make 1", "caller waits for make 0", "use 0"],
+        *[*make, "caller waits for make 1", "use 1", "caller waits for side"],
+    ]
+
+
+def test_a_caller_that_stops_early_waits_for_the_one_that_is_being_made(log):
+    made = one_ahead(numbers(log, 9), torch.device("cpu"))
+    next(made)
+    made.close()
+    assert log[-1] == "caller waits for side"
+    assert [each for each in log if "make" in each][-2:] == ["make 1", "caller waits for make 0"]
+
+
+def test_one_ahead_of_none_is_none(log):
+    assert list(one_ahead(numbers(log, 0), torch.device("cpu"))) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_one_ahead_are_complete_not_overwritten_and_three_at_most():
+    device, size = torch.device("cuda", 0), 1 << 20
+    source = torch.arange(30.0, device=device)
+
+    def slowly():
+        for value in range(30):
+            torch.cuda._sleep(2_000_000)
+            yield source[value].expand(size).clone()
+
+    list(one_ahead(slowly(), device))
+    before = torch.cuda.memory_reserved(device)
+    total = torch.zeros((), device=device)
+    for value, tensor in enumerate(one_ahead(slowly(), device)):
+        torch.cuda._sleep(4_000_000 if value % 2 else 1)
+        total += (tensor != value).sum()
+    assert total.item() == 0
+    assert torch.cuda.memory_reserved(device) - before <= 3 * 4 * size + (20 << 20)
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "32"), ("4", "4")])

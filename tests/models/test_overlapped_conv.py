@@ -55,7 +55,7 @@ def log(monkeypatch):
         yield
 
     monkeypatch.setattr(overlapped_conv, "is_overlapped", lambda x: True)
-    monkeypatch.setattr(overlapped_conv, "_second_stream", lambda device: second)
+    monkeypatch.setattr(overlapped_conv, "stream_for", lambda device, purpose: second)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: first)
     monkeypatch.setattr(torch.cuda, "stream", on)
     return events

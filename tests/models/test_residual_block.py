@@ -11,6 +11,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from triton_kernels import DEVICE, needs_gpu, needs_kernels, run_in_the_interpreter
 
 from models.fused_batch_norm import fuse_batch_norms
+from models.overlapped_conv import overlap_weight_gradients
 from models.residual_block import ResidualBlock, fuse_residual_blocks
 from utils import optional_triton
 
@@ -200,6 +201,47 @@ def test_a_gpu_s_results_are_as_near_to_exact_ones_as_pytorch_s(build, training)
     ):
         limit = 1.2 * (plain - right).norm() + 1e-3 * right.norm()
         assert (own - right).norm() < limit
+
+
+@needs_gpu
+@networks
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_shortcut_beside_the_rest_gives_every_step_the_same_gradients(build, captured):
+    torch.manual_seed(0)
+    model = build().to("cuda", memory_format=torch.channels_last)
+    plain, _ = fused(model)
+    other, _ = fused(model)
+    assert overlap_weight_gradients(other) == 5 + sum(
+        type(each) is nn.Conv2d for each in model.modules()
+    )
+    batches = [torch.randn(16, 3, 96, 96, device="cuda") for _ in range(8)]
+    batches = [each.to(memory_format=torch.channels_last) for each in batches]
+    images, stream = batches[0].clone(), torch.cuda.Stream()
+
+    def step(network, images):
+        for parameter in network.parameters():
+            parameter.grad = None
+        with torch.autocast("cuda", torch.bfloat16):
+            outputs = network(images)
+        (outputs.float() ** 2).mean().backward()
+        return [outputs.detach(), *(parameter.grad for parameter in network.parameters())]
+
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            found = step(other, images)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    if captured:
+        with torch.cuda.graph(graph, stream=stream):
+            found = step(other, images)
+    for batch in batches:
+        images.copy_(batch)
+        if captured:
+            graph.replay()
+        else:
+            found = step(other, images)
+        for own, reference in zip(found, step(plain, batch), strict=True):
+            assert torch.allclose(own, reference, rtol=2e-2, atol=2e-2 * reference.abs().max())
 
 
 def test_resnet34_is_torchvision_s_network():
