@@ -95,14 +95,13 @@ class Bench:
         return self.once(("matrix",), lambda: matrix_rate(self.device, dtype))
 
     def training(self, backbone: str, mode: str, batch_size: int) -> TrainingSpeed:
-        """Speed of training on images in memory; as many steps an epoch at every batch size."""
+        """Speed of training on images in memory, as many of them at every batch size."""
         key = ("training", backbone, mode, batch_size)
         return self.once(key, lambda: self._training(backbone, mode, batch_size))
 
     def _training(self, backbone: str, mode: str, batch_size: int) -> TrainingSpeed:
         self.free_memory()
-        images = max(2, self.options.images * batch_size // self.options.batch_size)
-        data = resident(images)
+        data = resident(self.options.images)
         subject = TrainingRun(
             make_config(self.options, backbone, data, accelerate=mode, batch_size=batch_size)
         )

@@ -72,7 +72,7 @@ METHODS = {  # by the `method` of their last config, which names their rows
     "lthnet_k0": (Stage(f"{FOLDER}/lthnet_published_k0.py", EPOCHS_20),),
     "lthnet_sq": (Stage(f"{FOLDER}/lthnet_published_sq.py", EPOCHS_20),),
     "lthnet_sq_k0": (Stage(f"{FOLDER}/lthnet_published_sq_k0.py", EPOCHS_20),),
-    "hashnet": (Stage(f"{FOLDER}/hashnet.py", (*EPOCHS_20, *ENOUGH_IMAGES)),),
+    "hashnet": (Stage(f"{FOLDER}/hashnet.py", (*EPOCHS_20, *BALANCED)),),
     "csq": (Stage(f"{FOLDER}/csq.py", (*EPOCHS_15, *BALANCED)),),
     "orthohash": (Stage(f"{FOLDER}/orthohash.py", (*EPOCHS_15, *BALANCED)),),
     "ours": (STAGE_1, STAGE_2),
