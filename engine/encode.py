@@ -24,13 +24,14 @@ from data.faults import shown
 from engine.coder import encode_files, made_with
 from engine.codes_file import SUFFIX, CodesFile
 from engine.coding import coding_block
+from engine.coding_options import OPTIONS, add_coding_options, coding_options
 from engine.config import load_config
 from engine.image_list import ImageFiles, list_images
 from engine.open_model import Model, open_model
 from utils.command import exit_status
 from utils.errors import UserError
 from utils.log import start_logging
-from utils.parser import OneLineParser, whole_number
+from utils.parser import OneLineParser
 from utils.stop_signals import SIGNALS, Stopped
 
 EXAMPLES = """\
@@ -62,7 +63,8 @@ def encode(arguments: argparse.Namespace) -> int:
         raise UserError(f"--output {path}: expected a name that ends in {SUFFIX}")
     config = load_config(arguments.config, arguments.opts) if arguments.config else None
     files = list_images(arguments.images, arguments.list)
-    model = open_model(arguments.checkpoint, config, _options(arguments))
+    options = coding_options(arguments, *OPTIONS)
+    model = open_model(arguments.checkpoint, config, options)
     length = _code_length(model, arguments.code_length)
     output = CodesFile(path, length, model.digest, _made_with(model, files))
     with output.opened():
@@ -122,16 +124,6 @@ def _advance(bar: tqdm, end: int, count: int) -> None:
         raise Stopped(SIGNALS.number)
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Training options that the command line gives in place of the config's."""
-    given = {
-        "device": arguments.device,
-        "evaluation_batch_size": arguments.batch_size,
-        "num_workers": arguments.workers,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def _code_length(model: Model, asked: int | None) -> int:
     lengths = model.run.config.training_opt.code_lengths
     if asked is None and len(lengths) == 1:
@@ -165,11 +157,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the codes, .npz")
     parser.add_argument("--code_length", type=int, metavar="BITS",
                         help="which, of a model of several code lengths")  # fmt: skip
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="[the model's, auto]")
-    parser.add_argument("--batch_size", type=whole_number, metavar="IMAGES",
-                        help="[the model's] another may turn bits that are nearly 0")  # fmt: skip
-    parser.add_argument("--workers", type=partial(whole_number, least=0), metavar="PROCESSES",
-                        help="that read images [the model's]")  # fmt: skip
+    add_coding_options(parser, *OPTIONS)
     parser.add_argument("--config", metavar="FILE", help="for weights that come without a config")
     parser.add_argument("--opts", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="override values of --config")  # fmt: skip

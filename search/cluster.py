@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from data.faults import shown
 from engine.coding import coding_block
+from engine.coding_options import add_coding_options, coding_options
 from engine.image_list import list_images
 from search.cluster_output import LANCE, Stated
 from search.cluster_parts import Codes
@@ -50,6 +51,7 @@ docs/cluster.md says what every machine needs.
 Exit status: 0 done; 1 done, but for images that cannot be read (each is named); 2 a mistake in
 command, model or cluster (one line says which); 130 after SIGINT, 143 after SIGTERM.
 """
+CODING = ("precision", "batch_size")  # of engine.coding_options; the device is the workers'
 HERE = {"device": "cpu", "num_workers": 0}  # this process codes nothing itself
 PARQUET = ".parquet"
 SHARED_SECONDS = 60.0  # until a file of another machine is seen on this one
@@ -67,7 +69,7 @@ def code(arguments: argparse.Namespace) -> int:
     ray = _ray()
     source = find_images(arguments)
     listing = source.listing()
-    given = {} if arguments.batch_size is None else {"evaluation_batch_size": arguments.batch_size}
+    given = coding_options(arguments, *CODING)
     coder = Coder(arguments.checkpoint, arguments.code_length, {**given, **HERE})
     with ray.cluster(arguments.address):
         workers = ray.choose_workers(arguments.device, arguments.replicas)
@@ -247,7 +249,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="copies of the model [one a GPU, else one a core]")  # fmt: skip
     add("--device", choices=["auto", "cpu", "cuda"], help="of the workers [what there is]")
     add("--code_length", type=int, metavar="BITS", help="which, of a model of several")
-    add("--batch_size", type=whole_number, metavar="IMAGES", help="as of engine.encode")
+    add_coding_options(parser, *CODING)
     add("--block", type=whole_number, metavar="IMAGES",
         help="that a worker takes at once, and may lose [512, on GPUs 16384]")  # fmt: skip
     table = parser.add_argument_group("images in tables").add_argument

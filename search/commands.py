@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from data.faults import shown
 from engine.checkpoint import BEST
+from engine.coding_options import coding_options
 from engine.image_list import ImageFiles, list_images
 from search.cluster_output import is_output
 from search.coder import Coder
@@ -30,6 +30,8 @@ from search.store import Coding, Index
 from search.where import Among
 from utils.errors import UserError
 
+CODING = ("device", "precision")  # options of engine.coding_options
+
 
 def build(arguments: argparse.Namespace) -> int:
     """Make an index of what the command line names; returns the exit status."""
@@ -45,7 +47,7 @@ def build(arguments: argparse.Namespace) -> int:
                 f"{arguments.source[0]}: no {CODES} there; to code images, give --checkpoint"
             )
         files = list_images(arguments.source)
-        coder = Coder(checkpoint, arguments.code_length, _options(arguments))
+        coder = Coder(checkpoint, arguments.code_length, coding_options(arguments, *CODING))
         coding = coder.coding(str(files.root.resolve()))
         index = create_index(arguments.output, coding, arguments.store, arguments.kind)
         unreadable = add_images(index, coder, files)
@@ -89,7 +91,7 @@ def add(arguments: argparse.Namespace) -> int:
         if not place:
             raise UserError("the index does not say which model made its codes; --checkpoint does")
         files = list_images(arguments.source)
-        coder = Coder(place, index.coding.code_length, _options(arguments))
+        coder = Coder(place, index.coding.code_length, coding_options(arguments, *CODING))
         unreadable = add_images(index, coder, files)
     seconds = time.perf_counter() - started
     _say(index, arguments.index, f"{len(index) - before} added in {seconds:.1f} s")
@@ -199,10 +201,6 @@ def _with_model(coding: Coding, checkpoint: str | None, source: Path) -> Coding:
 def _row_path(path: Path, root: Path) -> str:
     """The path as a row has it: from the index's root where it lies below, else absolute."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"device": arguments.device} if arguments.device else {}
 
 
 def _say(index: Index, place: str, done: str) -> None:

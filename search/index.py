@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from search.commands import add, build, compact, info, remove, verify
+from engine.coding_options import add_coding_options
+from search.commands import CODING, add, build, compact, info, remove, verify
 from search.opening import create_index, open_index
 from search.store import KINDS, STORES
 from utils.command import exit_status
@@ -73,7 +74,7 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
                          help="the published folder, run or checkpoint of the codes")  # fmt: skip
     command.add_argument("--image_root", metavar="FOLDER",
                          help="that the names in a file of codes are relative to")  # fmt: skip
-    command.add_argument("--device", choices=["auto", "cpu", "cuda"], help="to code images on")
+    add_coding_options(command, *CODING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

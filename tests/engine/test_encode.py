@@ -404,3 +404,12 @@ def test_help_shows_examples_and_exit_status(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("examples:", "--list", "--code_length", "Exit status"))
+
+
+def test_in_bf16_nearly_all_bits_are_those_of_float32(coded, tmp_path):
+    folder, _ = coded
+    assert _encode(folder, tmp_path / "fp32.npz", "--precision", "fp32") == 0
+    assert _encode(folder, tmp_path / "bf16.npz", "--precision", "bf16") == 0
+    codes = [load_image_codes(tmp_path / f"{name}.npz") for name in ("fp32", "bf16")]
+    assert [each.made_with["bf16"] for each in codes] == [False, True]
+    assert np.unpackbits(codes[0].codes ^ codes[1].codes).mean() < 0.05
